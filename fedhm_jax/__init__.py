@@ -1,0 +1,1 @@
+"""Federated learning with heterogeneous low-rank models (FedHM), simulated fast in JAX."""

@@ -1,0 +1,184 @@
+"""What a run is asked to do: frozen dataclasses, standard library only.
+
+Every field is a flag of ``fedhm simulate`` (``--local.epochs 2``) and a key of a config file (``[local]`` ``epochs = 2``).
+Checking lives in `fedhm_jax.validation`; reading and writing files in `fedhm_jax.config_file`.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images the clients learn from."""
+
+    name: str = "digits"
+    """"digits" (embedded), "folder" (images in data_dir/<split>/<class>/), or any TFDS image-classification name, such as "cifar10"."""
+    data_dir: Path | None = None
+    """Folder of the prepared TFDS data sets, or of the images when name is "folder"; TFDS's own default if unset."""
+    train_split: str = "train"
+    """Split that is dealt out to the clients."""
+    test_split: str = "test"
+    """Split that every model is evaluated on."""
+    train_samples: int | None = None
+    """Use only this many training samples, drawn with a fixed seed; all if unset."""
+    test_samples: int | None = None
+    """Use only this many test samples, drawn with a fixed seed; all if unset."""
+    cache_dir: Path | None = None
+    """Folder of the decoded, memory-mapped copies; ~/.cache/fedhm_jax if unset."""
+
+
+@dataclass(frozen=True)
+class PartitionConfig:
+    """How training samples are dealt out to clients."""
+
+    method: Literal["iid", "dirichlet", "dirichlet_equal", "shards", "quantity"] = "iid"
+    """iid: shuffled, equal sizes. dirichlet: label skew, sizes follow. dirichlet_equal: label skew, equal sizes. shards: few classes a client. quantity: sizes skewed, labels iid."""
+    clients: int = 20
+    """Number of registered clients."""
+    alpha: float = 0.5
+    """Concentration of the Dirichlet draws (dirichlet, dirichlet_equal, quantity); smaller is more skewed."""
+    min_samples: int = 16
+    """Floor on a client's number of samples (dirichlet, quantity)."""
+    classes_per_client: int = 2
+    """Number of label shards a client receives (shards)."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The full-rank model that the server holds."""
+
+    name: Literal["mlp", "cnn", "resnet8", "resnet20", "resnet18", "resnet34"] = "cnn"
+    """Architecture; the ResNets are in their CIFAR form (3x3 stem, no max-pool)."""
+    norm: Literal["none", "group", "batch_static", "batch_test"] | None = None
+    """Normalisation. batch_static: batch norm, statistics re-estimated on training data before evaluation. batch_test: statistics of the test batch itself. Unset: batch_static for ResNets, none otherwise."""
+    full_rank_blocks: int | None = None
+    """Leading residual blocks kept full rank (ResNets only); the paper's hybrid depth if unset: 1 for resnet18, 7 for resnet34, 0 for resnet8 and resnet20."""
+    hidden: tuple[int, ...] = (128, 128)
+    """Widths of the hidden layers (mlp only)."""
+
+
+@dataclass(frozen=True)
+class TiersConfig:
+    """Capability tiers: which rank each client can carry."""
+
+    rank_factors: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
+    """One rank factor f per tier, increasing; 1 is the full-rank model, f divides the rank (FedHM's f)."""
+    shares: tuple[float, ...] | None = None
+    """Share of the clients in each tier, summing to 1; equal shares if unset. Not together with counts."""
+    counts: tuple[int, ...] | None = None
+    """Number of clients in each tier, summing to partition.clients. Not together with shares."""
+    assignment: Literal["fixed", "dynamic"] = "fixed"
+    """fixed: a client keeps its tier. dynamic: a sampled client draws its tier anew every round, with the tiers' shares."""
+
+
+@dataclass(frozen=True)
+class StrategyConfig:
+    """How the server distributes models and merges what comes back."""
+
+    name: Literal["fedhm"] = "fedhm"
+    """The federated method."""
+    weighting: Literal["uniform", "samples", "rank_softmax"] = "uniform"
+    """A client's weight in the merge: equal, its sample count, or softmax(-f/temperature) over the cohort."""
+    temperature: float = 1.0
+    """Temperature T of rank_softmax weights."""
+    history: bool = True
+    """When no client of the strongest tier was sampled, the old global model joins the merge as one more client."""
+    classifier_rows: Literal["all", "owned"] = "owned"
+    """owned: a class's classifier row is averaged over the clients that hold samples of the class. all: over all clients."""
+
+
+@dataclass(frozen=True)
+class LocalConfig:
+    """What a client does with the model it receives."""
+
+    optimizer: str = "sgd"
+    """Name of an optax optimizer; its state starts afresh every round."""
+    learning_rate: float = 0.1
+    """Initial learning rate."""
+    momentum: float = 0.9
+    """Momentum (sgd only)."""
+    epochs: int = 5
+    """Passes over the client's samples per round."""
+    steps: int | None = None
+    """Optimizer steps per round; replaces epochs when set."""
+    batch_size: int = 16
+    """Samples per step."""
+    weight_decay: float = 1e-4
+    """L2 coefficient c on every parameter, factors included: c * w is added to the gradient."""
+    frobenius_decay: float = 1e-4
+    """Coefficient c of the decay on factor products: the gradient of c/2 * ||uv||_F^2 is added."""
+    proximal: float = 0.0
+    """FedProx coefficient mu: mu * (w - w_received) is added to the gradient."""
+    schedule: Literal["constant", "step", "cosine"] = "constant"
+    """Learning rate over rounds. step: multiplied by decay_rate at each of the milestones. cosine: to zero over server.rounds."""
+    milestones: tuple[int, ...] = ()
+    """Rounds after which the learning rate drops (step schedule)."""
+    decay_rate: float = 0.1
+    """Factor of each drop (step schedule)."""
+    masked_loss: bool = True
+    """Set the logits of classes that the client does not hold to zero in the loss (HeteroFL's masked cross-entropy)."""
+    augmentation: Literal["none", "crop_flip"] = "none"
+    """crop_flip: random crop after padding by 4 pixels, and random horizontal flip."""
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """The rounds the server runs."""
+
+    rounds: int = 30
+    """Number of rounds."""
+    participation: float = 0.5
+    """Share of the registered clients sampled each round."""
+    cohort_size: int | None = None
+    """Number of clients sampled each round; replaces participation when set."""
+    seed: int = 0
+    """Seed of the run: partition, tiers, initial model, cohorts and batches all follow from it."""
+    convolution: Literal["auto", "gemm", "canonical", "lax"] = "auto"
+    """How convolutions are computed (same result): gemm: shifted slices and one matrix product. canonical: lax with canonical-layout gradients. lax: plain lax. auto: the fastest measured on the backend."""
+    clients_per_chunk: int | None = None
+    """Clients trained side by side in one batched program; chosen by the backend if unset (1 on CPU)."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """When and how the global model and every tier's truncated model are tested."""
+
+    every: int = 1
+    """Evaluate after every this many rounds, and after the last."""
+    batch_size: int = 500
+    """Test samples per batch."""
+    statistics_samples: int = 2000
+    """Training samples used to re-estimate batch-norm statistics before evaluation (batch_static)."""
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """What a run leaves behind."""
+
+    folder: Path | None = None
+    """New folder for records, figures and config. Unset: the command line picks runs/<strategy>-<data>-<time>, Python writes nothing."""
+    progress: bool = False
+    """Show a progress bar and tables (the command line turns this on)."""
+
+
+@dataclass(frozen=True)
+class SimulationConfig:
+    """A whole simulation: data, partition, model, tiers, strategy, local training, server, evaluation and output.
+
+    Example:
+        >>> config = SimulationConfig(server=ServerConfig(rounds=10))
+        >>> config.server.rounds, config.tiers.rank_factors
+        (10, (1.0, 2.0, 4.0, 8.0))
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    partition: PartitionConfig = field(default_factory=PartitionConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    tiers: TiersConfig = field(default_factory=TiersConfig)
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
+    local: LocalConfig = field(default_factory=LocalConfig)
+    server: ServerConfig = field(default_factory=ServerConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)

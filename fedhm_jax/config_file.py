@@ -1,0 +1,138 @@
+"""Configs as TOML files: one table per section, one key per field; what is left out keeps its default."""
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from fedhm_jax.config import SimulationConfig
+from fedhm_jax.errors import ConfigError
+from fedhm_jax.validation import check_types
+
+
+def config_from_dict(values: Mapping[str, Any], defaults: SimulationConfig | None = None) -> SimulationConfig:
+    """Builds a config from nested mappings, such as a parsed TOML or JSON file.
+
+    Lists become tuples and strings become paths where the field asks for it. Types are checked here, ranges are not
+    (see `fedhm_jax.validation.check_config`).
+
+    Args:
+        values: sections, each a mapping from field name to value.
+        defaults: where fields that are left out come from; ``SimulationConfig()`` if None.
+
+    Returns:
+        The config.
+
+    Raises:
+        ConfigError: for a section or key that does not exist (naming the closest that do) or a value of the wrong type.
+
+    Example:
+        >>> config = config_from_dict({"local": {"epochs": 2}, "tiers": {"rank_factors": [1, 4]}})
+        >>> config.local.epochs, config.tiers.rank_factors, config.server.rounds
+        (2, (1, 4), 30)
+        >>> config_from_dict({"local": {"epoch": 2}})
+        Traceback (most recent call last):
+        fedhm_jax.errors.ConfigError: local.epoch is no config key; did you mean local.epochs?
+    """
+    config = SimulationConfig() if defaults is None else defaults
+    sections = get_type_hints(SimulationConfig)
+    for section, given in values.items():
+        if section not in sections:
+            raise _unknown(section)
+        if not isinstance(given, Mapping):
+            raise ConfigError.of(section, given, f"a table, with keys such as {_keys(section)[0]}")
+        hints = get_type_hints(sections[section])
+        for key in given:
+            if key not in hints:
+                raise _unknown(f"{section}.{key}")
+        changes = {key: _converted(value, hints[key]) for key, value in given.items()}
+        config = replace(config, **{section: replace(getattr(config, section), **changes)})
+    check_types(config)
+    return config
+
+
+def read_config(path: Path | str, defaults: SimulationConfig | None = None) -> SimulationConfig:
+    """Reads a config from a TOML file.
+
+    Args:
+        path: the file; its name ends in ``.toml``.
+        defaults: where fields that are left out come from; ``SimulationConfig()`` if None.
+
+    Returns:
+        The config.
+
+    Raises:
+        ConfigError: if the file cannot be read, is not TOML, or does not fit the config.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "short.toml"
+        ...     _ = path.write_text("[server]\\nrounds = 3\\n")
+        ...     read_config(path).server.rounds
+        3
+    """
+    path = Path(path)
+    if path.suffix != ".toml":
+        raise ConfigError.of("config file", str(path), "a file whose name ends in .toml")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError.of("config file", str(path), f"a readable file ({error.strerror})") from error
+    except ValueError as error:  # not UTF-8, or not TOML: then the text ends with the line
+        raise ConfigError.of("config file", str(path), f"TOML in UTF-8 ({error})") from error
+    return config_from_dict(values, defaults)
+
+
+def write_config(config: SimulationConfig, path: Path | str) -> None:
+    """Writes a config to a TOML file that `read_config` turns back into the same config.
+
+    Args:
+        config: the config; its unset fields (None) are left out.
+        path: the file to write.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_config(SimulationConfig(), Path(folder) / "default.toml")
+        ...     read_config(Path(folder) / "default.toml") == SimulationConfig()
+        True
+    """
+    import tomli_w
+
+    sections = {
+        section: {
+            key: str(value) if isinstance(value, Path) else value for key, value in keys.items() if value is not None
+        }
+        for section, keys in asdict(config).items()
+    }
+    Path(path).write_text(tomli_w.dumps(sections), encoding="utf-8")
+
+
+def _converted(value: Any, annotation: Any) -> Any:
+    """TOML knows neither tuples nor paths; everything else stays as it is, for the type check to judge."""
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, str) and annotation == Path | None:
+        return Path(value)
+    return value
+
+
+def _keys(section: str) -> list[str]:
+    return [f"{section}.{entry.name}" for entry in fields(get_type_hints(SimulationConfig)[section])]
+
+
+def _unknown(path: str) -> ConfigError:
+    """Names the existing keys whose last part comes closest, those of the same section first."""
+    sections = list(get_type_hints(SimulationConfig))
+    names = [*sections, *(key for section in sections for key in _keys(section))]
+    section, _, last = path.rpartition(".")
+    parts = {name.rpartition(".")[2] for name in names}
+    near = difflib.get_close_matches(last, parts, n=3)
+    found = [name for part in near for name in names if name.rpartition(".")[2] == part]
+    here = [name for name in found if section and name.startswith(f"{section}.")]
+    if here or found:
+        return ConfigError(f"{path} is no config key; did you mean {' or '.join((here or found)[:3])}?")
+    return ConfigError(f"{path} is no config key; there are {', '.join(_keys(section) if section else sections)}")

@@ -1,0 +1,94 @@
+"""What a model costs a client: parameters, multiply-accumulates, bytes. Counted from the arrays and the traced program themselves."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.extend import core
+
+from fedhm_jax.tree import Params
+
+
+def count_parameters(params: Params) -> int:
+    """Number of parameters in a tree.
+
+    Args:
+        params: arrays, or their shapes and dtypes.
+
+    Returns:
+        The count.
+
+    Example:
+        >>> count_parameters({"kernel": jax.ShapeDtypeStruct((3, 4), "float32")})
+        12
+    """
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def count_bytes(params: Params) -> int:
+    """Bytes of a tree as it is sent, each array in its own dtype.
+
+    Args:
+        params: arrays, or their shapes and dtypes.
+
+    Returns:
+        The count.
+
+    Example:
+        >>> count_bytes({"kernel": jax.ShapeDtypeStruct((3, 4), "bfloat16")})
+        24
+    """
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
+
+
+def count_macs(function: Callable[..., Any], *args: Any) -> int:
+    """Multiply-accumulates of the matrix products and convolutions that a call performs.
+
+    A product of (m, k) and (k, n) counts ``m k n``; a convolution its output elements times kernel taps times input channels per group, padding
+    included. Everything else (norms, activations, pooling) counts nothing, as is usual in the literature.
+
+    Args:
+        function: any traceable function.
+        *args: its arguments, arrays or their shapes and dtypes.
+
+    Returns:
+        The count, loops of known length multiplied out.
+
+    Raises:
+        ValueError: the function has a while loop, whose length is not known.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> count_macs(jnp.dot, jax.ShapeDtypeStruct((2, 3), "float32"), jax.ShapeDtypeStruct((3, 5), "float32"))
+        30
+    """
+    return _jaxpr_macs(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def _jaxpr_macs(jaxpr: core.Jaxpr) -> int:
+    return sum(_equation_macs(equation) for equation in jaxpr.eqns)
+
+
+def _equation_macs(equation: core.JaxprEqn) -> int:
+    name, params = equation.primitive.name, equation.params
+    out = equation.outvars[0].aval
+    if name == "dot_general":
+        (contracted, _), _ = params["dimension_numbers"]
+        return math.prod(out.shape) * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+    if name == "conv_general_dilated":
+        kernel = equation.invars[1].aval.shape
+        out_features = kernel[params["dimension_numbers"].rhs_spec[0]]
+        return math.prod(out.shape) * math.prod(kernel) // out_features
+    bodies = [
+        body.jaxpr if isinstance(body, core.ClosedJaxpr) else body
+        for value in params.values()
+        for body in (value if isinstance(value, tuple | list) else (value,))
+        if isinstance(body, core.ClosedJaxpr | core.Jaxpr)
+    ]
+    macs = [_jaxpr_macs(body) for body in bodies]
+    if name == "while" and any(macs):
+        raise ValueError("multiply-accumulates inside a while loop cannot be counted: its length is not known")
+    if name == "cond":
+        return max(macs)
+    return sum(macs) * (params["length"] if name == "scan" else 1)

@@ -1,0 +1,161 @@
+"""Images in folders: <data_dir>/<split>/<class name>/<image>."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from fedhm_jax.data.cache import UndecodedSplit
+from fedhm_jax.errors import ConfigError
+
+_SUFFIXES = (".png", ".jpg", ".jpeg")
+_GRAY_MODES = ("1", "L", "LA")
+_COLOUR_MODES = ("RGB", "RGBA", "P", "CMYK", "YCbCr")
+
+
+def open_image_folder(
+    data_dir: Path | None, train_split: str, test_split: str
+) -> tuple[UndecodedSplit, UndecodedSplit]:
+    """Finds the images of both splits; classes are the sorted names of the class folders.
+
+    Every image must have the same size and 8 bits a channel. Images have one channel if all of both splits are
+    grayscale, else three (RGB); transparency is dropped.
+
+    Args:
+        data_dir: folder that holds one folder per split.
+        train_split: folder name of the training split.
+        test_split: folder name of the test split.
+
+    Returns:
+        The training and the test split, not decoded yet.
+
+    Raises:
+        ConfigError: if a folder is missing, the classes of the splits differ, or a class folder has no image. Image
+            files are opened, and refused, only when the split is decoded.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for path in (Path(folder, "train", "cat"), Path(folder, "test", "cat")):
+        ...         path.mkdir(parents=True)
+        ...         Image.new("L", (8, 8)).save(path / "1.png")
+        ...     train, test = open_image_folder(Path(folder), "train", "test")
+        >>> train.size, train.classes
+        (1, 1)
+    """
+    if data_dir is None:
+        raise ConfigError("data.data_dir is unset, but must be the folder of the images when data.name is 'folder'")
+    root = data_dir.expanduser()
+    if not root.is_dir():
+        raise ConfigError.of("data.data_dir", str(root), "an existing folder")
+    train = _list_split(root, train_split, "data.train_split")
+    test = _list_split(root, test_split, "data.test_split")
+    if train.keys() != test.keys():
+        differing = ", ".join(sorted(train.keys() ^ test.keys())[:5])
+        raise ConfigError.of(
+            "data.test_split",
+            test_split,
+            f"a split with the same class folders as {train_split!r}, unlike: {differing}",
+        )
+    files = tuple(file for split in (train, test) for members in split.values() for file in members)
+
+    @cache
+    def common_mode() -> str:
+        return _common_mode(root, files)
+
+    def undecoded(split: str, members: dict[str, list[Path]]) -> UndecodedSplit:
+        labelled = [(file, label) for label, name in enumerate(members) for file in members[name]]
+        samples = partial(_decode, root, labelled, common_mode)
+        return UndecodedSplit(f"{root.resolve().name} {split}", files, len(labelled), len(members), samples)
+
+    return undecoded(train_split, train), undecoded(test_split, test)
+
+
+def _list_split(root: Path, split: str, field: str) -> dict[str, list[Path]]:
+    """The image files of each class, both sorted by name."""
+    if not split or not (root / split).is_dir():
+        found = ", ".join(repr(folder.name) for folder in _subfolders(root)) or "none"
+        raise ConfigError.of(field, split, f"a folder inside {root} (found: {found})")
+    classes = {folder.name: _images_in(folder) for folder in _subfolders(root / split)}
+    if not classes:
+        raise ConfigError.of(field, split, f"a folder that holds one folder per class, and {root / split} holds none")
+    for name, images in classes.items():
+        if not images:
+            allowed = f"a split with png, jpg or jpeg images of every class, and {root / split / name} holds none"
+            raise ConfigError.of(field, split, allowed)
+    return classes
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _images_in(folder: Path) -> list[Path]:
+    return sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+    )
+
+
+def _decode(
+    root: Path, labelled: list[tuple[Path, int]], common_mode: Callable[[], str]
+) -> Iterator[tuple[np.ndarray, int]]:
+    mode = common_mode()
+    for file, label in labelled:
+        yield _read_pixels(root, file, mode), label
+
+
+def _common_mode(root: Path, files: tuple[Path, ...]) -> str:
+    """Reads all headers: "L" if every image is grayscale, else "RGB"; refuses other depths and differing sizes."""
+    colour = False
+    first_size: tuple[int, int] | None = None
+    for file in files:
+        size, mode = _read_header(root, file)
+        first_size = first_size or size
+        if size != first_size:
+            raise ConfigError.of(
+                "data.data_dir",
+                str(root),
+                f"a folder of images of one size, and {file} is {_show(size)} while {files[0]} is {_show(first_size)}",
+            )
+        if mode not in _GRAY_MODES + _COLOUR_MODES:
+            allowed = f"a folder of images with 8 bits a channel, and {file} has pixels of PIL mode {mode!r}"
+            raise ConfigError.of("data.data_dir", str(root), allowed)
+        colour = colour or mode in _COLOUR_MODES
+    return "RGB" if colour else "L"
+
+
+def _show(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+def _read_header(root: Path, file: Path) -> tuple[tuple[int, int], str]:
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(file) as image:
+                return image.size, image.mode
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise _unreadable(root, file, error) from error
+
+
+def _read_pixels(root: Path, file: Path, mode: str) -> np.ndarray:
+    from PIL import Image
+
+    # Broken metadata and odd palettes make Pillow warn although the pixels are fine.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(file) as image:
+                pixels = np.asarray(image.convert(mode))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise _unreadable(root, file, error) from error
+    return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def _unreadable(root: Path, file: Path, error: Exception) -> ConfigError:
+    return ConfigError.of("data.data_dir", str(root), f"a folder of intact images, and {file} is not one ({error})")

@@ -1,0 +1,173 @@
+"""Image-classification sets of TensorFlow Datasets (TFDS), read without TensorFlow.
+
+TFDS reads prepared array_record files without TensorFlow; only preparing a set (download and conversion) needs it.
+"""
+
+import contextlib
+import difflib
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedhm_jax.data.cache import UndecodedSplit
+from fedhm_jax.errors import ConfigError
+
+_BATCH = 256
+
+
+def open_tfds(
+    name: str, data_dir: Path | None, train_split: str, test_split: str
+) -> tuple[UndecodedSplit, UndecodedSplit]:
+    """Opens two splits of a prepared TFDS image-classification set.
+
+    Args:
+        name: TFDS name, such as "cifar10", "cifar10:3.0.2" or "emnist/letters".
+        data_dir: folder of the prepared sets; TFDS's own default if None.
+        train_split: split or slice of one, such as "train" or "train[:1000]".
+        test_split: likewise.
+
+    Returns:
+        The training and the test split, not decoded yet.
+
+    Raises:
+        ConfigError: if the set is unknown, not prepared or does not hold labelled images, or a split does not exist.
+            Image files are read, and refused, only when the split is decoded.
+    """
+    root = None if data_dir is None else data_dir.expanduser()
+    with _quiet():
+        builder = _open_builder(name, root)
+        keys = _find_keys(name, builder.info)
+        classes = builder.info.features[keys[1]].num_classes
+        files = tuple(sorted(path for path in Path(builder.data_path).iterdir() if path.is_file()))
+
+        def undecoded(split: str, field: str) -> UndecodedSplit:
+            source = _open_source(builder, split, field)
+            samples = partial(_decode, source, keys, classes, name, split, field)
+            return UndecodedSplit(f"{builder.info.full_name} {split}", files, len(source), classes, samples)
+
+        return undecoded(train_split, "data.train_split"), undecoded(test_split, "data.test_split")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hides TFDS's own warnings and log lines, which tell a user of the simulator nothing."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+def _open_builder(name: str, root: Path | None) -> Any:
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, data_dir=root)
+    except tfds.core.DatasetNotFoundError as error:
+        known = tfds.list_builders(with_community_datasets=False)
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        allowed = f"'digits', 'folder' or a TFDS image-classification set{hint}"
+        raise ConfigError.of("data.name", name, allowed) from error
+    # TFDS signals a wrong version, a broken info file and more with exceptions of many unrelated types.
+    except Exception as error:
+        where = "its default data_dir" if root is None else f"data.data_dir {str(root)!r}"
+        allowed = f"a data set that TFDS can open from {where} ({_first_line(error)})"
+        raise ConfigError.of("data.name", name, allowed) from error
+    if not builder.is_prepared():
+        raise ConfigError(_how_to_prepare(name, builder))
+    return builder
+
+
+def _how_to_prepare(name: str, builder: Any) -> str:
+    place = Path(builder.data_path)
+    others = sorted(path.name for path in place.parent.iterdir() if path.is_dir()) if place.parent.is_dir() else []
+    found = f" (beside it are {', '.join(others)}, which data.name '{name}:<version>' reads)" if others else ""
+    return (
+        f"data.name is {name!r}, but no prepared set was found at {place}{found}; prepare it with "
+        f'`pip install "fedhm-jax[prepare]"` and `tfds build {name} --file_format=array_record`, '
+        "and point data.data_dir at the folder it lands in"
+    )
+
+
+def _find_keys(name: str, info: Any) -> tuple[str, str]:
+    """The names of the image and the label feature: the supervised keys, else the only feature of each kind."""
+    import tensorflow_datasets as tfds
+
+    features = info.features
+    images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
+    labels = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
+    keys = info.supervised_keys
+    if keys is not None and len(keys) == 2 and keys[0] in images and keys[1] in labels:
+        images, labels = [keys[0]], [keys[1]]
+    if len(images) != 1 or len(labels) != 1:
+        allowed = f"a set with one image and one class label a sample (this one has: {', '.join(features)})"
+        raise ConfigError.of("data.name", name, allowed)
+    if features[images[0]].np_dtype != np.uint8:
+        allowed = f"a set of 8-bit images (its pixels are {features[images[0]].np_dtype})"
+        raise ConfigError.of("data.name", name, allowed)
+    if features[labels[0]].num_classes is None:
+        raise ConfigError.of("data.name", name, "a set with a known number of classes")
+    return images[0], labels[0]
+
+
+def _open_source(builder: Any, split: str, field: str) -> Any:
+    try:
+        source = builder.as_data_source(split=split)
+        count = len(source)
+    except NotImplementedError as error:
+        allowed = f"a folder of sets prepared with --file_format=array_record ({_first_line(error)})"
+        raise ConfigError.of("data.data_dir", str(builder.data_path), allowed) from error
+    # Unknown names, malformed slices and slices past the end are one mistake to the user: a wrong split.
+    except Exception as error:
+        raise _wrong_split(builder, split, field) from error
+    if count == 0:
+        raise _wrong_split(builder, split, field)
+    return source
+
+
+def _wrong_split(builder: Any, split: str, field: str) -> ConfigError:
+    known = ", ".join(f"{key!r} ({info.num_examples} samples)" for key, info in builder.info.splits.items())
+    return ConfigError.of(field, split, f"one of {known}, or a part of one that is not empty, such as 'train[:1000]'")
+
+
+def _decode(
+    source: Any, keys: tuple[str, str], classes: int, name: str, split: str, field: str
+) -> Iterator[tuple[np.ndarray, int]]:
+    image_key, label_key = keys
+    place = source.dataset_info.data_dir
+    shape: tuple[int, ...] | None = None
+    for start in range(0, len(source), _BATCH):
+        indices = range(start, min(start + _BATCH, len(source)))
+        # The decoders raise exceptions of many unrelated types on damaged files.
+        try:
+            with _quiet():
+                samples = source.__getitems__(list(indices))
+        except Exception as error:
+            allowed = f"a folder with intact files; reading split {split!r} of {name!r} failed ({_first_line(error)})"
+            raise ConfigError.of("data.data_dir", str(place), allowed) from error
+        for index, sample in zip(indices, samples, strict=True):
+            image, label = sample[image_key], int(sample[label_key])
+            shape = shape or image.shape
+            if image.shape != shape:
+                allowed = f"a set of images of one shape, and sample {index} of {split!r} is {image.shape}, not {shape}"
+                raise ConfigError.of("data.name", name, allowed)
+            if not 0 <= label < classes:
+                allowed = f"a split whose labels are 0 to {classes - 1}, and sample {index} has label {label}"
+                raise ConfigError.of(field, split, allowed)
+            yield image, label
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return re.sub(r'^Failed to construct dataset .*?}": ', "", lines[0])[:200]

@@ -1,0 +1,143 @@
+"""Testing models on the whole test set, and measuring batch-norm statistics before."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import lax
+
+from fedhm_jax.client_data import ClientData, normalise
+from fedhm_jax.losses import cross_entropy, in_top
+from fedhm_jax.tree import Params
+
+
+class EvaluationData(NamedTuple):
+    """Test set in batches, and the training samples that static statistics are measured on.
+
+    Attributes:
+        images: (batches, batch, height, width, channels) uint8, the last batch padded with zeros.
+        labels: (batches, batch) int32.
+        mask: (batches, batch), 0 for padding.
+        statistics_rows: (batches, batch) int32, rows of the training images; all batches are full.
+    """
+
+    images: jax.Array
+    labels: jax.Array
+    mask: jax.Array
+    statistics_rows: jax.Array
+
+
+class Metrics(NamedTuple):
+    """Sums over test samples; divide by ``samples`` last.
+
+    Attributes:
+        loss: summed cross-entropy in nats.
+        accuracy: number of samples whose label has the largest logit.
+        top5: number of samples whose label is among the five largest logits.
+        samples: number of samples.
+    """
+
+    loss: jax.Array
+    accuracy: jax.Array
+    top5: jax.Array
+    samples: jax.Array
+
+
+def place_evaluation(
+    images: np.ndarray, labels: np.ndarray, batch_size: int, train_samples: int, statistics_samples: int, seed: int, dtype: np.dtype | type = np.float32
+) -> EvaluationData:
+    """Puts the test set on the device in batches, and picks the samples for static statistics.
+
+    Args:
+        images: (samples, height, width, channels) uint8.
+        labels: (samples,) integers.
+        batch_size: samples per batch.
+        train_samples: number of training samples to pick from.
+        statistics_samples: number to pick; a remainder that fills no batch is left out.
+        seed: of the pick.
+        dtype: floating type of the mask.
+
+    Returns:
+        The data, on the default device.
+    """
+    batch_size = min(batch_size, len(labels))
+    batches = -(-len(labels) // batch_size)
+    padding = batches * batch_size - len(labels)
+
+    def in_batches(array: np.ndarray) -> np.ndarray:
+        padded = np.concatenate([array, np.zeros((padding, *array.shape[1:]), array.dtype)])
+        return padded.reshape(batches, batch_size, *array.shape[1:])
+
+    wanted = min(statistics_samples, train_samples)
+    statistics_batch = min(batch_size, wanted)
+    rows = np.random.default_rng(seed).permutation(train_samples)[: wanted // statistics_batch * statistics_batch]
+    return EvaluationData(
+        images=jnp.asarray(in_batches(images)),
+        labels=jnp.asarray(in_batches(labels), jnp.int32),
+        mask=jnp.asarray(in_batches(np.ones(len(labels))), dtype),
+        statistics_rows=jnp.asarray(rows.reshape(-1, statistics_batch), jnp.int32),
+    )
+
+
+def static_statistics(model: nn.Module, params: Params, data: ClientData, rows: jax.Array) -> Params:
+    """Batch-norm statistics of one model, measured on training samples: the mean over batches of each layer's batch statistics.
+
+    Args:
+        model: linen module whose norms write the collection ``batch_stats`` in training mode.
+        params: parameters of any tier.
+        data: training images.
+        rows: (batches, batch) int32, samples to use.
+
+    Returns:
+        The collection ``batch_stats``.
+
+    Source: HeteroFL (2010.01264), static batch normalisation.
+    """
+
+    def batch_statistics(batch: jax.Array) -> Params:
+        images = normalise(data.images[batch], data.mean, data.std)
+        _, updated = model.apply({"params": params}, images, train=True, mutable=["batch_stats"])
+        return updated["batch_stats"]
+
+    def step(total: Params, batch: jax.Array) -> tuple[Params, None]:
+        return jax.tree.map(jnp.add, total, batch_statistics(batch)), None
+
+    shapes = jax.eval_shape(batch_statistics, rows[0])
+    total, _ = lax.scan(step, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), rows)
+    return jax.tree.map(lambda leaf: leaf / rows.shape[0], total)
+
+
+def build_evaluate(model: nn.Module, has_statistics: bool) -> Callable[[Params, ClientData, EvaluationData], Metrics]:
+    """Test-set metrics of a model as one compiled scan.
+
+    Args:
+        model: called as ``model(images, mask=mask, train=False)``.
+        has_statistics: the model has static batch norms, measured before the test.
+
+    Returns:
+        ``evaluate(params, data, test) -> Metrics``.
+    """
+
+    def evaluate(params: Params, data: ClientData, test: EvaluationData) -> Metrics:
+        variables = {"params": params}
+        if has_statistics:
+            variables["batch_stats"] = static_statistics(model, params, data, test.statistics_rows)
+
+        def step(sums: Metrics, batch: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Metrics, None]:
+            images, labels, mask = batch
+            logits = model.apply(variables, normalise(images, data.mean, data.std), mask=mask, train=False)
+            values = Metrics(
+                loss=cross_entropy(logits, labels),
+                accuracy=in_top(logits, labels, 1).astype(mask.dtype),
+                top5=in_top(logits, labels, 5).astype(mask.dtype),
+                samples=jnp.ones_like(mask),
+            )
+            return jax.tree.map(lambda total, value: total + (value * mask).sum(), sums, values), None
+
+        zero = jnp.zeros((), data.mean.dtype)
+        return lax.scan(step, Metrics(zero, zero, zero, zero), (test.images, test.labels, test.mask))[0]
+
+    return evaluate

@@ -1,0 +1,185 @@
+"""Convolution and dense layers whose kernel a tier may factorize, and the convolution that every tier keeps whole.
+
+A `LowRankDense` or `LowRankConv` computes with whatever its parameter tree holds at ``kernel``: an array, or `Factors` of any rank. So one
+module serves the server and every tier: the tier is in the parameters, not in the module. A dense layer that stays whole is `flax.linen.Dense`.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.linen.initializers import Initializer
+
+from fedhm_jax.convolution import ConvMethod, Padding, Pair, conv2d, same_padding
+from fedhm_jax.decomposition import Factors, factorize, whole_shape
+
+PaddingSpec = str | int | Sequence[Pair]
+
+
+def _low_rank_kernel(module: nn.Module, init: Initializer, shape: tuple[int, ...], rank: int | None) -> jax.Array | Factors:
+    """The kernel as the parameter tree holds it; created whole, or factorized if a rank is given."""
+    if module.has_variable("params", "kernel"):
+        kernel = module.get_variable("params", "kernel")
+        if (held := whole_shape(kernel)) != shape:
+            raise ValueError(f"{'/'.join((*module.path, 'kernel'))} has shape {held}, but must be {shape} for its layer")
+        return kernel
+    if rank is None:
+        return module.param("kernel", init, shape, jnp.float32)
+    return module.param("kernel", lambda key: factorize(init(key, shape, jnp.float32), rank))
+
+
+def _add_bias(module: nn.Module, outputs: jax.Array) -> jax.Array:
+    bias = module.param("bias", nn.initializers.zeros_init(), (outputs.shape[-1],), jnp.float32)
+    return outputs + bias.reshape((1,) * (outputs.ndim - 1) + (-1,))
+
+
+class LowRankDense(nn.Module):
+    """Dense layer with a kernel that tiers may factorize, ``y = x v u + b`` (``y = x W + b`` with a whole kernel).
+
+    Parameters: ``kernel``: (inputs, features) or `Factors` of it; ``bias``: (features,).
+
+    Attributes:
+        features: number of outputs.
+        rank: rank of the factors created by ``init``; None creates the whole kernel, as a simulation needs it.
+        use_bias: add a bias after the product.
+        kernel_init: initializer of the whole kernel.
+
+    Example:
+        >>> layer = LowRankDense(features=3, rank=2)
+        >>> variables = layer.init(jax.random.key(0), jnp.ones((1, 4)))
+        >>> jax.tree.map(jnp.shape, variables["params"])
+        {'bias': (3,), 'kernel': Factors(v=(4, 2), u=(2, 3))}
+
+    Source: FedHM (arXiv 2111.14655), section on model factorization.
+    """
+
+    features: int
+    rank: int | None = None
+    use_bias: bool = True
+    kernel_init: Initializer = nn.initializers.he_normal()
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """Applies the layer to the last axis.
+
+        Args:
+            inputs: (..., inputs).
+
+        Returns:
+            (..., features).
+        """
+        kernel = _low_rank_kernel(self, self.kernel_init, (inputs.shape[-1], self.features), self.rank)
+        outputs = inputs @ kernel.v @ kernel.u if isinstance(kernel, Factors) else inputs @ kernel
+        return _add_bias(self, outputs) if self.use_bias else outputs
+
+
+class LowRankConv(nn.Module):
+    """2-D convolution with a kernel that tiers may factorize: 1 x kw, then kh x 1, nothing in between.
+
+    With factors, ``v`` runs with strides (1, t) and the width's padding, ``u`` with strides (s, 1) and the height's padding; at full rank the
+    two equal the whole convolution.
+
+    Parameters: ``kernel``: (kh, kw, inputs, features) or `Factors` of it; ``bias``: (features,).
+
+    Attributes:
+        features: number of output channels.
+        kernel_size: (kh, kw).
+        strides: steps along height and width.
+        padding: ``"SAME"``, ``"VALID"``, an integer for all sides, or ((top, bottom), (left, right)).
+        rank: rank of the factors created by ``init``; None creates the whole kernel, as a simulation needs it.
+        use_bias: add a bias after the product.
+        method: how convolutions are computed, see `fedhm_jax.convolution`.
+        kernel_init: initializer of the whole kernel.
+
+    Example:
+        >>> layer = LowRankConv(features=8, kernel_size=(3, 3), rank=2)
+        >>> variables = layer.init(jax.random.key(0), jnp.ones((1, 6, 6, 4)))
+        >>> jax.tree.map(jnp.shape, variables["params"])
+        {'bias': (8,), 'kernel': Factors(v=(1, 3, 4, 2), u=(3, 1, 2, 8))}
+
+    Source: FedHM (arXiv 2111.14655), section on model factorization.
+    """
+
+    features: int
+    kernel_size: Pair = (3, 3)
+    strides: Pair = (1, 1)
+    padding: PaddingSpec = "SAME"
+    rank: int | None = None
+    use_bias: bool = True
+    method: ConvMethod = "auto"
+    kernel_init: Initializer = nn.initializers.he_normal()
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Convolves a batch of images.
+
+        Args:
+            images: (batch, height, width, inputs).
+
+        Returns:
+            (batch, out_height, out_width, features).
+        """
+        shape = (*self.kernel_size, images.shape[-1], self.features)
+        kernel = _low_rank_kernel(self, self.kernel_init, shape, self.rank)
+        rows, columns = _explicit_padding(self.padding, images.shape[1:3], self.kernel_size, self.strides)
+        if isinstance(kernel, Factors):
+            s, t = self.strides
+            narrow = conv2d(images, kernel.v, (1, t), ((0, 0), columns), self.method)
+            outputs = conv2d(narrow, kernel.u, (s, 1), (rows, (0, 0)), self.method)
+        else:
+            outputs = conv2d(images, kernel, self.strides, (rows, columns), self.method)
+        return _add_bias(self, outputs) if self.use_bias else outputs
+
+
+class Conv(nn.Module):
+    """2-D convolution that every tier keeps whole, such as a stem or a shortcut.
+
+    Parameters: ``kernel``: (kh, kw, inputs, features); ``bias``: (features,).
+
+    Attributes:
+        features, kernel_size, strides, padding, use_bias, method, kernel_init: as in `LowRankConv`.
+
+    Example:
+        >>> layer = Conv(features=8, use_bias=False)
+        >>> jax.tree.map(jnp.shape, layer.init(jax.random.key(0), jnp.ones((1, 6, 6, 4)))["params"])
+        {'kernel': (3, 3, 4, 8)}
+    """
+
+    features: int
+    kernel_size: Pair = (3, 3)
+    strides: Pair = (1, 1)
+    padding: PaddingSpec = "SAME"
+    use_bias: bool = True
+    method: ConvMethod = "auto"
+    kernel_init: Initializer = nn.initializers.he_normal()
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Convolves a batch of images.
+
+        Args:
+            images: (batch, height, width, inputs).
+
+        Returns:
+            (batch, out_height, out_width, features).
+        """
+        kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, images.shape[-1], self.features), jnp.float32)
+        padding = _explicit_padding(self.padding, images.shape[1:3], self.kernel_size, self.strides)
+        outputs = conv2d(images, kernel, self.strides, padding, self.method)
+        return _add_bias(self, outputs) if self.use_bias else outputs
+
+
+def _explicit_padding(padding: PaddingSpec, sizes: Sequence[int], kernel: Pair, strides: Pair) -> Padding:
+    if padding == "SAME":
+        rows, columns = (same_padding(*axis) for axis in zip(sizes, kernel, strides, strict=True))
+        return rows, columns
+    if padding == "VALID":
+        return (0, 0), (0, 0)
+    if isinstance(padding, int):
+        return (padding, padding), (padding, padding)
+    if isinstance(padding, str) or len(padding) != 2:
+        raise ValueError(f"padding is {padding!r}, but must be 'SAME', 'VALID', an integer or two pairs")
+    return tuple(padding[0]), tuple(padding[1])
+
+

@@ -1,0 +1,64 @@
+"""The built-in models, by name.
+
+A model is a Flax linen module called as ``module(images, mask=mask, train=train)``. Kernels of its `LowRankDense` and `LowRankConv` layers are
+what tiers factorize; everything else is kept whole and averaged.
+"""
+
+from flax import linen as nn
+
+from fedhm_jax.convolution import ConvMethod
+from fedhm_jax.models.cnn import CNN
+from fedhm_jax.models.mlp import MLP
+from fedhm_jax.models.resnet import ResNet
+
+# blocks per stage, width of the first stage, leading full-rank blocks of the paper's hybrid depth
+RESNETS = {
+    "resnet8": ((1, 1, 1), 16, 0),
+    "resnet20": ((3, 3, 3), 16, 0),
+    "resnet18": ((2, 2, 2, 2), 64, 1),
+    "resnet34": ((3, 4, 6, 3), 64, 7),
+}
+
+
+def build_model(
+    name: str,
+    classes: int,
+    *,
+    norm: str | None = None,
+    full_rank_blocks: int | None = None,
+    hidden: tuple[int, ...] = (128, 128),
+    convolution: ConvMethod = "auto",
+) -> nn.Module:
+    """The model of a given name.
+
+    Args:
+        name: ``mlp``, ``cnn``, ``resnet8``, ``resnet20``, ``resnet18`` or ``resnet34``.
+        classes: number of outputs.
+        norm: a name in `fedhm_jax.norms.NORMS`; None for ``batch_static`` in ResNets and ``none`` elsewhere.
+        full_rank_blocks: leading residual blocks kept whole; None for the paper's hybrid depth.
+        hidden: widths of an MLP's hidden layers.
+        convolution: how convolutions are computed, see `fedhm_jax.convolution`.
+
+    Returns:
+        A Flax linen module.
+
+    Raises:
+        KeyError: no model has this name.
+
+    Example:
+        >>> build_model("resnet18", classes=10).full_rank_blocks
+        1
+    """
+    if name == "mlp":
+        return MLP(classes, hidden=hidden, norm=norm or "none")
+    if name == "cnn":
+        return CNN(classes, norm=norm or "none", convolution=convolution)
+    blocks, width, hybrid_depth = RESNETS[name]
+    return ResNet(
+        classes,
+        blocks,
+        width,
+        full_rank_blocks=hybrid_depth if full_rank_blocks is None else full_rank_blocks,
+        norm=norm or "batch_static",
+        convolution=convolution,
+    )

@@ -1,0 +1,94 @@
+"""Residual networks in their CIFAR form: 3x3 stem of stride 1, no max-pool (He et al., 1512.03385)."""
+
+import jax
+from flax import linen as nn
+
+from fedhm_jax.convolution import ConvMethod
+from fedhm_jax.layers import Conv, LowRankConv
+from fedhm_jax.norms import NORMS
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions around an identity or 1x1 shortcut.
+
+    Attributes:
+        features: output channels.
+        stride: step of the first convolution.
+        low_rank: the 3x3 kernels may be factorized; the shortcut never is.
+        norm: a name in `fedhm_jax.norms.NORMS`.
+        convolution: how convolutions are computed.
+    """
+
+    features: int
+    stride: int
+    low_rank: bool
+    norm: str
+    convolution: ConvMethod
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, mask: jax.Array | None, train: bool) -> jax.Array:
+        """(batch, height, width, channels) to (batch, height / stride, width / stride, features)."""
+        layer = LowRankConv if self.low_rank else Conv
+        norm = NORMS[self.norm]
+        strides = (self.stride, self.stride)
+
+        hidden = layer(self.features, strides=strides, padding=1, use_bias=False, method=self.convolution, name="conv_0")(images)
+        hidden = nn.relu(norm(name="norm_0")(hidden, mask=mask, train=train))
+        hidden = layer(self.features, padding=1, use_bias=False, method=self.convolution, name="conv_1")(hidden)
+        hidden = norm(name="norm_1")(hidden, mask=mask, train=train)
+
+        shortcut = images
+        if self.stride != 1 or images.shape[-1] != self.features:
+            shortcut = Conv(
+                self.features, (1, 1), strides, padding=0, use_bias=False, method=self.convolution, name="shortcut"
+            )(images)
+            shortcut = norm(name="shortcut_norm")(shortcut, mask=mask, train=train)
+        return nn.relu(hidden + shortcut)
+
+
+class ResNet(nn.Module):
+    """Stem, stages of basic blocks that halve the image and double the channels, global mean, classifier.
+
+    Attributes:
+        classes: number of outputs.
+        blocks: number of blocks in each stage.
+        width: channels of the first stage.
+        full_rank_blocks: leading blocks whose kernels stay whole (FedHM's hybrid depth).
+        norm: a name in `fedhm_jax.norms.NORMS`.
+        convolution: how convolutions are computed, see `fedhm_jax.convolution`.
+    """
+
+    classes: int
+    blocks: tuple[int, ...]
+    width: int
+    full_rank_blocks: int = 0
+    norm: str = "batch_static"
+    convolution: ConvMethod = "auto"
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, mask: jax.Array | None = None, train: bool = False) -> jax.Array:
+        """Class scores.
+
+        Args:
+            images: (batch, height, width, channels).
+            mask: (batch,), 0 for padded samples, or None.
+            train: training mode of the norms.
+
+        Returns:
+            (batch, classes).
+        """
+        hidden = Conv(self.width, padding=1, use_bias=False, method=self.convolution, name="stem")(images)
+        hidden = nn.relu(NORMS[self.norm](name="stem_norm")(hidden, mask=mask, train=train))
+        block = 0
+        for stage, count in enumerate(self.blocks):
+            for position in range(count):
+                hidden = BasicBlock(
+                    features=self.width * 2**stage,
+                    stride=2 if stage > 0 and position == 0 else 1,
+                    low_rank=block >= self.full_rank_blocks,
+                    norm=self.norm,
+                    convolution=self.convolution,
+                    name=f"stage_{stage}_block_{position}",
+                )(hidden, mask=mask, train=train)
+                block += 1
+        return nn.Dense(self.classes, name="classifier")(hidden.mean((1, 2)))

@@ -1,0 +1,67 @@
+"""Local optimizers by name, and the learning rate over rounds."""
+
+import inspect
+from collections.abc import Callable
+
+import jax
+import optax
+
+from fedhm_jax.errors import ConfigError
+
+
+def optimizer_by_name(name: str, momentum: float) -> Callable[[jax.Array], optax.GradientTransformation]:
+    """An optax optimizer as a function of the learning rate, which may be traced.
+
+    Args:
+        name: an optax factory whose only required argument is ``learning_rate``, such as ``"sgd"`` or ``"adam"``.
+        momentum: heavy-ball momentum; only ``sgd`` uses it.
+
+    Returns:
+        Function from learning rate to optimizer.
+
+    Raises:
+        ConfigError: optax has no such optimizer.
+
+    Example:
+        >>> optimizer_by_name("sgd", momentum=0.9)(0.1).init({}) is not None
+        True
+    """
+    if name == "sgd":
+        return lambda learning_rate: optax.sgd(learning_rate, momentum=momentum or None)
+    factory = getattr(optax, name, None)
+    parameters = inspect.signature(factory).parameters if inspect.isfunction(factory) else {}
+    required = [key for key, value in parameters.items() if value.default is value.empty]
+    if required != ["learning_rate"]:
+        raise ConfigError.of("local.optimizer", name, "an optax optimizer such as 'sgd', 'adam', 'adamw' or 'rmsprop'")
+    return lambda learning_rate: factory(learning_rate=learning_rate)
+
+
+def learning_rate_schedule(
+    kind: str, initial: float, *, rounds: int, milestones: tuple[int, ...], decay_rate: float
+) -> Callable[[int], float]:
+    """Learning rate of each round.
+
+    ``constant``: the initial rate. ``step``: multiplied by ``decay_rate`` at each milestone. ``cosine``:
+    ``initial * (1 + cos(pi t / rounds)) / 2``.
+
+    Args:
+        kind: ``constant``, ``step`` or ``cosine``.
+        initial: rate of the first round.
+        rounds: length of the run.
+        milestones: number of rounds after which the rate drops.
+        decay_rate: factor of each drop.
+
+    Returns:
+        Function from the number of finished rounds t to the rate.
+
+    Example:
+        >>> rate = learning_rate_schedule("step", 0.1, rounds=160, milestones=(100, 150), decay_rate=0.1)
+        >>> [round(rate(t), 6) for t in (0, 99, 100, 150)]
+        [0.1, 0.1, 0.01, 0.001]
+    """
+    if kind == "step":
+        return lambda finished: initial * decay_rate ** sum(finished >= milestone for milestone in milestones)
+    if kind == "cosine":
+        schedule = optax.cosine_decay_schedule(initial, rounds)
+        return lambda finished: float(schedule(finished))
+    return lambda finished: initial

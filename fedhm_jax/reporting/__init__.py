@@ -1,0 +1,105 @@
+"""What a run shows and leaves behind. Knows configs and results, never the engine.
+
+    with reporting(config) as report:
+        report.start(plan)      # once, before the first round
+        report.round(record)    # after every round
+        report.end(result)      # once, after the last round
+
+With ``config.output.folder`` set, the folder receives
+
+| file            | written                | holds                                                        |
+|-----------------|------------------------|--------------------------------------------------------------|
+| config.toml     | at the start           | the config, ready for ``fedhm simulate --config``            |
+| costs.csv       | at the start           | one `TierCost` a row                                         |
+| partition.png   | at the start           | every client's classes and samples, clients ordered by tier  |
+| records.jsonl   | round by round         | one `Record` a line; complete up to an interruption          |
+| summary.json    | at the end             | final metrics, costs, versions, device, seconds              |
+| accuracy.png    | at the end             | accuracy by round and by traffic, training loss by round     |
+
+With ``config.output.progress`` set, a progress bar is shown and the final tables are printed.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedhm_jax.config import SimulationConfig
+from fedhm_jax.reporting.figures import partition_figure, save_figure, training_figure
+from fedhm_jax.reporting.progress import round_progress
+from fedhm_jax.reporting.records import append_record, create_folder, write_costs, write_summary
+from fedhm_jax.reporting.tables import accuracy_table, cost_table, print_result
+from fedhm_jax.results import Record, RunPlan, SimulationResult
+
+__all__ = ["Report", "accuracy_table", "cost_table", "partition_figure", "print_result", "reporting", "training_figure"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The three moments of a run that are reported; see the module's text for what each leaves behind.
+
+    Attributes:
+        folder: where files go, or None for no files.
+        show: called with every round's record, or None for no progress bar and no tables.
+    """
+
+    folder: Path | None
+    show: Callable[[Record], None] | None
+
+    def start(self, plan: RunPlan) -> None:
+        """Creates the folder and writes what is known before the first round.
+
+        Args:
+            plan: the run's plan.
+
+        Raises:
+            ConfigError: if the folder exists already or cannot be made.
+        """
+        if self.folder is not None:
+            create_folder(self.folder, plan.config)
+            write_costs(self.folder, plan.costs)
+            figure = partition_figure(plan.label_counts, plan.tier_of_client, plan.tier_names)
+            save_figure(figure, self.folder / "partition.png")
+
+    def round(self, record: Record) -> None:
+        """Appends the round's record and moves the progress bar.
+
+        Args:
+            record: the round that has just ended.
+        """
+        if self.folder is not None:
+            append_record(self.folder, record)
+        if self.show is not None:
+            self.show(record)
+
+    def end(self, result: SimulationResult) -> None:
+        """Writes what is known after the last round and prints the tables.
+
+        Args:
+            result: the finished run.
+        """
+        if self.folder is not None:
+            write_summary(self.folder, result)
+            save_figure(training_figure(result.history), self.folder / "accuracy.png")
+        if self.show is not None:
+            print_result(result)
+
+
+@contextmanager
+def reporting(config: SimulationConfig) -> Iterator[Report]:
+    """Reports a run as ``config.output`` asks for it; the progress bar is taken down however the block ends.
+
+    Args:
+        config: the run's config; ``output`` and ``server.rounds`` are read.
+
+    Yields:
+        The `Report` to call at the start, after every round and at the end.
+
+    Example:
+        >>> with reporting(SimulationConfig()) as report:
+        ...     report.folder is None and report.show is None
+        True
+    """
+    with ExitStack() as stack:
+        show = stack.enter_context(round_progress(config.server.rounds)) if config.output.progress else None
+        yield Report(config.output.folder, show)

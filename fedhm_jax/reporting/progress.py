@@ -1,0 +1,97 @@
+"""Progress of the rounds: a bar on a terminal, about ten lines anywhere else."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from fedhm_jax.results import Record
+
+
+@contextmanager
+def round_progress(rounds: int, console: Console | None = None) -> Iterator[Callable[[Record], None]]:
+    """Shows how far a run has come: rounds, elapsed and remaining time, global accuracy and training loss.
+
+    Args:
+        rounds: number of rounds of the run.
+        console: where to show it; standard error if None, so that standard output holds results alone.
+
+    Yields:
+        A function to call with every round's record.
+
+    Example:
+        >>> import sys
+        >>> with round_progress(2, Console(file=sys.stdout, width=80)) as show:
+        ...     show({"round": 1, "seconds": 3.0, "clients": {"f1": 2}, "train_loss": {"f1": 0.5}})
+        round 1/2, training loss 0.500, 0:00:00 elapsed, 0:00:00 left
+    """
+    console = Console(stderr=True) if console is None else console
+    started = time.monotonic()
+    latest: dict[str, str] = {}
+    if not console.is_terminal:
+
+        def print_line(record: Record) -> None:
+            done = record["round"]
+            latest.update(_metrics(record))
+            # one line per tenth of the run: print when this round enters a new tenth
+            if done in (1, rounds) or done * 10 // rounds > (done - 1) * 10 // rounds:
+                elapsed = time.monotonic() - started
+                left = elapsed / done * (rounds - done)
+                words = [f"round {done}/{rounds}", *_in_words(latest), f"{_clock(elapsed)} elapsed"]
+                console.print(", ".join([*words, f"{_clock(left)} left"]), soft_wrap=True, highlight=False)
+
+        yield print_line
+        return
+
+    columns = (TextColumn("round"), MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.description}"), console=console) as bar:
+        task = bar.add_task("", total=rounds)
+
+        def move_bar(record: Record) -> None:
+            latest.update(_metrics(record))
+            bar.update(task, completed=record["round"], description=", ".join(_in_words(latest)))
+
+        yield move_bar
+
+
+def mean_train_loss(record: Record) -> float | None:
+    """Mean training loss over the clients that a round trained.
+
+        sum_tiers clients * train_loss / sum_tiers clients
+
+    Args:
+        record: the round.
+
+    Returns:
+        The loss in nats, or None if nobody trained.
+
+    Example:
+        >>> mean_train_loss({"clients": {"f1": 1, "f2": 3}, "train_loss": {"f1": 2.0, "f2": 1.0}})
+        1.25
+    """
+    trained = {tier: count for tier, count in record["clients"].items() if record["train_loss"][tier] is not None}
+    clients = sum(trained.values())
+    return sum(count * record["train_loss"][tier] for tier, count in trained.items()) / clients if clients else None
+
+
+def _metrics(record: Record) -> dict[str, str]:
+    """What the round has to tell; a round without evaluation leaves the accuracy of the last one standing."""
+    metrics = {}
+    if "accuracy" in record:
+        metrics["global accuracy"] = f"{100 * record['accuracy']['global']:.1f} %"
+    loss = mean_train_loss(record)
+    if loss is not None:
+        metrics["training loss"] = f"{loss:.3f}"
+    return metrics
+
+
+def _in_words(metrics: dict[str, str]) -> list[str]:
+    return [f"{name} {value}" for name, value in metrics.items()]
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -1,0 +1,99 @@
+"""A run's folder: config, costs, records and summary as plain files (TOML, CSV, JSON lines, JSON)."""
+
+import csv
+import json
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fedhm_jax.config import SimulationConfig
+from fedhm_jax.config_file import write_config
+from fedhm_jax.errors import ConfigError
+from fedhm_jax.results import Record, SimulationResult, TierCost
+
+
+def create_folder(folder: Path, config: SimulationConfig) -> None:
+    """Creates a run's folder with its config.toml and an empty records.jsonl.
+
+    The written config leaves the folder itself out, so that running it again makes a new one.
+
+    Args:
+        folder: the folder to create, with its parents; it must not exist.
+        config: the run's config.
+
+    Raises:
+        ConfigError: if the folder exists already or cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError as error:
+        raise ConfigError.of("output.folder", str(folder), "a folder that does not exist yet") from error
+    except OSError as error:
+        raise ConfigError.of("output.folder", str(folder), f"a folder that can be made ({error.strerror})") from error
+    write_config(replace(config, output=replace(config.output, folder=None)), folder / "config.toml")
+    (folder / "records.jsonl").touch()
+
+
+def append_record(folder: Path, record: Record) -> None:
+    """Appends one line to records.jsonl; the line is on its way to disk when the call returns.
+
+    Args:
+        folder: the run's folder.
+        record: the round; numbers that are not finite become null.
+    """
+    with open(folder / "records.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
+
+
+def write_costs(folder: Path, costs: Sequence[TierCost]) -> None:
+    """Writes costs.csv, one tier a row under the field names of `TierCost`.
+
+    Args:
+        folder: the run's folder.
+        costs: the tiers' costs.
+    """
+    with open(folder / "costs.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [entry.name for entry in fields(TierCost)])
+        writer.writeheader()
+        writer.writerows(asdict(cost) for cost in costs)
+
+
+def write_summary(folder: Path, result: SimulationResult) -> None:
+    """Writes summary.json: the last metrics, the tiers' costs, wall time, and what the run was made with.
+
+    Args:
+        folder: the run's folder.
+        result: the finished run.
+    """
+    import jax
+
+    summary = {
+        "final": result.final,
+        "costs": [asdict(cost) for cost in result.costs],
+        "rounds": len(result.history),
+        "seconds": math.fsum(record["seconds"] for record in result.history),
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("fedhm-jax", "jax", "flax", "optax", "numpy")},
+        },
+    }
+    (folder / "summary.json").write_text(
+        json.dumps(_finite(summary), indent=2, allow_nan=False) + "\n", encoding="utf-8"
+    )
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: both become null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,101 @@
+"""A run's results as tables for the terminal."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from fedhm_jax.reporting.units import format_bytes, format_count
+from fedhm_jax.results import Record, SimulationResult, TierCost
+
+
+def accuracy_table(result: SimulationResult) -> Table:
+    """Accuracy and loss on the test set after the last round, of the global model and of every tier's model.
+
+    Args:
+        result: the finished run.
+
+    Returns:
+        A table with a row for the global model and one per tier.
+    """
+    final = result.final
+    rounds = len(result.history)
+    table = Table(title=f"Test set after {rounds} round{'s' if rounds != 1 else ''}", title_justify="left")
+    table.add_column("model")
+    for heading in ("accuracy [%]", "top-5 [%]", "loss [nats]"):
+        table.add_column(heading, justify="right")
+    for name in final["accuracy"]:
+        table.add_row(
+            name,
+            _fixed(final["accuracy"][name], 100, 2),
+            _fixed(final["top5"][name], 100, 2),
+            _fixed(final["loss"][name], 1, 4),
+            end_section=name == "global",
+        )
+    return table
+
+
+def cost_table(costs: Sequence[TierCost], history: Sequence[Record] = ()) -> Table:
+    """What each tier's clients carry, and what all rounds together took.
+
+    Args:
+        costs: one per tier.
+        history: the rounds that were run; without any, the totals are left out.
+
+    Returns:
+        A table with a row per tier and, given a history, one for all tiers together.
+    """
+    table = Table(title="Costs of one client in one round, and of the whole run", title_justify="left")
+    if not history:
+        table.title = "Costs of one client in one round"
+    headings = ["f", "clients", "parameters", "MAC per sample", "down", "up"]
+    table.add_column("tier")
+    for heading in headings + (["run: down", "run: up", "run: MAC"] if history else []):
+        table.add_column(heading, justify="right")
+    for cost in costs:
+        table.add_row(
+            cost.tier,
+            f"{cost.rank_factor:g}",
+            f"{cost.clients:g}",
+            format_count(cost.parameters),
+            format_count(cost.macs),
+            format_bytes(cost.bytes_down),
+            format_bytes(cost.bytes_up),
+            *_run_totals(history, cost.tier),
+        )
+    if history:
+        table.add_section()
+        registered = f"{sum(cost.clients for cost in costs):g}"
+        last = history[-1]
+        table.add_row(
+            *("all", "", registered, "", "", "", ""),
+            format_bytes(last["total_bytes_down"]),
+            format_bytes(last["total_bytes_up"]),
+            format_count(last["total_macs"]),
+        )
+    return table
+
+
+def print_result(result: SimulationResult) -> None:
+    """Prints the accuracy table, the cost table and the folder of a finished run to standard output.
+
+    Args:
+        result: the finished run.
+    """
+    console = Console()
+    console.print(accuracy_table(result))
+    console.print(cost_table(result.costs, result.history))
+    if result.folder is not None:
+        # a path must survive copying: no wrapping, no markup
+        console.print(f"Written to {result.folder}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _run_totals(history: Sequence[Record], tier: str) -> tuple[str, ...]:
+    if not history:
+        return ()
+    down, up, macs = (sum(record[key].get(tier, 0) for record in history) for key in ("bytes_down", "bytes_up", "macs"))
+    return format_bytes(down), format_bytes(up), format_count(macs)
+
+
+def _fixed(value: float | None, factor: float, decimals: int) -> str:
+    return "-" if value is None else f"{factor * value:.{decimals}f}"

@@ -1,0 +1,84 @@
+"""What a run gives back. Standard library only; reporting reads these and nothing else."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedhm_jax.config import SimulationConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Record = Mapping[str, Any]
+"""One round, ready for JSON.
+
+Keys: ``round`` (1-based int), ``learning_rate``, ``seconds`` (wall time of the round, evaluation included), and, keyed
+by tier name, ``clients`` (number trained), ``train_loss`` (mean over the round's steps; null if nobody trained),
+``bytes_down``, ``bytes_up`` and ``macs`` (forward MACs of all training samples of the round), with running totals
+``total_bytes_down``, ``total_bytes_up`` and ``total_macs`` over all tiers. Rounds that were evaluated also have
+``accuracy``, ``top5`` and ``loss`` (each in [0, 1] or nats), keyed by ``"global"`` and the tier names.
+"""
+
+
+@dataclass(frozen=True)
+class TierCost:
+    """What one client of a tier carries.
+
+    Attributes:
+        tier: name of the tier, such as ``"f4"``.
+        rank_factor: the tier's rank factor f.
+        clients: number of registered clients (expected number, for a dynamic assignment).
+        parameters: trained parameters.
+        macs: multiply-accumulates of one sample's forward pass (convolutions and dense layers).
+        bytes_down: bytes sent to a client each round.
+        bytes_up: bytes a client sends back each round.
+    """
+
+    tier: str
+    rank_factor: float
+    clients: float
+    parameters: int
+    macs: int
+    bytes_down: int
+    bytes_up: int
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What is known once a run has passed all checks, before its first round.
+
+    Attributes:
+        config: the config that will be run.
+        costs: one `TierCost` per tier, strongest first.
+        label_counts: (clients, classes) int, training samples of each class at each client.
+        tier_of_client: (clients,) int, index of each client's tier; None for a dynamic assignment.
+        tier_names: names of the tiers, strongest first, such as ``("f1", "f2")``.
+    """
+
+    config: SimulationConfig
+    costs: Sequence[TierCost]
+    label_counts: "np.ndarray"
+    tier_of_client: "np.ndarray | None"
+    tier_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SimulationResult:
+    """Everything a run produced.
+
+    Attributes:
+        config: the config that was run.
+        history: one `Record` a round.
+        final: the last round's metrics: ``final["accuracy"]["global"]``, likewise ``top5`` and ``loss``.
+        costs: one `TierCost` per tier.
+        params: the full-rank global model, a Flax parameter tree.
+        folder: where the run's files are, or None if none were written.
+    """
+
+    config: SimulationConfig
+    history: Sequence[Record]
+    final: Record
+    costs: Sequence[TierCost]
+    params: Any
+    folder: Path | None

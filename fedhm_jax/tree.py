@@ -1,0 +1,51 @@
+"""Parameter trees addressed by path."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+Params = Any
+"""A Flax parameter tree: nested dicts with arrays (or other pytrees) as leaves."""
+
+
+def map_named(function: Callable[..., Any], tree: Params, *rest: Params, is_leaf: Callable[[Any], bool] | None = None) -> Params:
+    """Maps ``function(path, leaf, ...)`` over a tree, the path written as in ``"dense_1/kernel"``.
+
+    Args:
+        function: takes the path and one leaf of each tree.
+        tree: decides the structure.
+        *rest: trees of the same structure.
+        is_leaf: what to treat as a leaf, as in `jax.tree.map`.
+
+    Returns:
+        The tree of results.
+
+    Example:
+        >>> map_named(lambda path, leaf: f"{path}={leaf}", {"a": {"b": 1}})
+        {'a': {'b': 'a/b=1'}}
+    """
+    return jax.tree_util.tree_map_with_path(
+        lambda path, *leaves: function(jax.tree_util.keystr(path, simple=True, separator="/"), *leaves),
+        tree,
+        *rest,
+        is_leaf=is_leaf,
+    )
+
+
+def named_leaves(tree: Params, is_leaf: Callable[[Any], bool] | None = None) -> dict[str, Any]:
+    """Leaves by path, in tree order.
+
+    Args:
+        tree: any nesting of dicts.
+        is_leaf: what to treat as a leaf, as in `jax.tree.map`.
+
+    Returns:
+        Mapping from path to leaf.
+
+    Example:
+        >>> named_leaves({"a": {"b": 1, "c": 2}})
+        {'a/b': 1, 'a/c': 2}
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_leaf)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}

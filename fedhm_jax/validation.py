@@ -1,0 +1,248 @@
+"""Checks of a config that need neither data nor a model. Standard library only, so that they cost no import time."""
+
+import math
+import os
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import fields
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+from fedhm_jax.config import SimulationConfig
+from fedhm_jax.errors import ConfigError
+
+
+class _Rule(NamedTuple):
+    """What one field's value must fulfil by itself; an unset field (None) is not looked at."""
+
+    field: str
+    holds: Callable[[Any], bool]
+    allowed: str
+
+
+class _Relation(NamedTuple):
+    """What a field must fulfil in view of other fields."""
+
+    field: str
+    holds: Callable[[SimulationConfig], bool]
+    allowed: str
+
+
+def check_config(config: SimulationConfig) -> None:
+    """Raises one sentence about the first value that the simulator cannot run with.
+
+    Types come first, then ranges, then relations between fields, and last the output folder. Checks that need the
+    data, the model or the optimizer library are made where those are built.
+
+    Args:
+        config: the config to check.
+
+    Raises:
+        ConfigError: naming the field, its value and what is allowed.
+
+    Example:
+        >>> from fedhm_jax.config import LocalConfig
+        >>> check_config(SimulationConfig())
+        >>> check_config(SimulationConfig(local=LocalConfig(epochs=0)))
+        Traceback (most recent call last):
+        fedhm_jax.errors.ConfigError: local.epochs is 0, but must be an integer of at least 1
+    """
+    check_types(config)
+    for rule in _RULES:
+        value = _value(config, rule.field)
+        if value is not None and not rule.holds(value):
+            raise ConfigError.of(rule.field, value, rule.allowed)
+    for relation in _RELATIONS:
+        if not relation.holds(config):
+            raise ConfigError.of(relation.field, _value(config, relation.field), relation.allowed.format(config=config))
+    if config.output.folder is not None:
+        _check_new_folder("output.folder", config.output.folder)
+
+
+def check_types(config: SimulationConfig) -> None:
+    """Raises one sentence about the first field whose value is not of the annotated type.
+
+    An integer passes for a float, a bool passes for neither, and floats must be finite.
+
+    Args:
+        config: the config to check.
+
+    Raises:
+        ConfigError: naming the field, its value and the type it should have.
+
+    Example:
+        >>> from fedhm_jax.config import ServerConfig
+        >>> check_types(SimulationConfig(server=ServerConfig(rounds=2.5)))
+        Traceback (most recent call last):
+        fedhm_jax.errors.ConfigError: server.rounds is 2.5, but must be an integer
+    """
+    if not isinstance(config, SimulationConfig):
+        raise ConfigError.of("config", config, "a SimulationConfig")
+    for section, section_type in get_type_hints(SimulationConfig).items():
+        part = getattr(config, section)
+        if not isinstance(part, section_type):
+            raise ConfigError.of(section, part, f"a {section_type.__name__}")
+        hints = get_type_hints(section_type)
+        for entry in fields(part):
+            value = getattr(part, entry.name)
+            if not _is_of_type(value, hints[entry.name]):
+                raise ConfigError.of(f"{section}.{entry.name}", value, _in_words(hints[entry.name]))
+
+
+def _value(config: SimulationConfig, field: str) -> Any:
+    """The value at a dotted path, such as ``"local.epochs"``."""
+    section, name = field.split(".")
+    return getattr(getattr(config, section), name)
+
+
+# --- types -----------------------------------------------------------------------------------------------------------
+
+
+def _is_of_type(value: object, annotation: Any) -> bool:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return any(_is_of_type(value, argument) for argument in arguments)
+    if origin is Literal:
+        return isinstance(value, str) and value in arguments
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_is_of_type(item, arguments[0]) for item in value)
+    if annotation is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, annotation)
+
+
+_WORDS = {
+    bool: ("True or False", ""),
+    int: ("an integer", "integers"),
+    float: ("a finite number", "finite numbers"),
+    str: ("a string", "strings"),
+    Path: ("a path (pathlib.Path)", ""),
+    type(None): ("None", ""),
+}
+"""How a type is called, one of it and several."""
+
+
+def _in_words(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_in_words(argument) for argument in arguments)
+    if origin is Literal:
+        return "one of " + ", ".join(repr(argument) for argument in arguments)
+    if origin is tuple:
+        return f"a tuple of {_WORDS[arguments[0]][1]}"
+    return _WORDS[annotation][0]
+
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+
+def _at_least(bound: int, *names: str) -> tuple[_Rule, ...]:
+    return tuple(_Rule(name, lambda value: value >= bound, f"an integer of at least {bound}") for name in names)
+
+
+def _not_negative(*names: str) -> tuple[_Rule, ...]:
+    return tuple(_Rule(name, lambda value: value >= 0, "a number of at least 0") for name in names)
+
+
+def _positive(*names: str) -> tuple[_Rule, ...]:
+    return tuple(_Rule(name, lambda value: value > 0, "a number above 0") for name in names)
+
+
+def _not_empty(*names: str) -> tuple[_Rule, ...]:
+    return tuple(_Rule(name, lambda value: bool(value.strip()), "a name that is not empty") for name in names)
+
+
+def _increases(values: tuple[float, ...]) -> bool:
+    return all(left < right for left, right in pairwise(values))
+
+
+_RULES: tuple[_Rule, ...] = (
+    *_not_empty("data.name", "data.train_split", "data.test_split", "local.optimizer"),
+    *_at_least(1, "data.train_samples", "data.test_samples"),
+    *_at_least(1, "partition.clients", "partition.min_samples", "partition.classes_per_client"),
+    *_positive("partition.alpha"),
+    *_at_least(0, "model.full_rank_blocks"),
+    _Rule("model.hidden", lambda widths: all(width >= 1 for width in widths), "integers of at least 1"),
+    _Rule(
+        "tiers.rank_factors",
+        lambda factors: len(factors) > 0 and factors[0] >= 1 and _increases(factors),
+        "one or more numbers of at least 1, strictly increasing",
+    ),
+    _Rule(
+        "tiers.shares",
+        lambda shares: min(shares, default=0) >= 0 and abs(math.fsum(shares) - 1) <= 1e-6,
+        "numbers of at least 0 that sum to 1",
+    ),
+    _Rule("tiers.counts", lambda counts: min(counts, default=0) >= 0, "integers of at least 0"),
+    *_positive("strategy.temperature", "local.learning_rate"),
+    _Rule("local.momentum", lambda momentum: 0 <= momentum < 1, "a number of at least 0 and below 1"),
+    *_at_least(1, "local.epochs", "local.steps", "local.batch_size"),
+    *_not_negative("local.weight_decay", "local.frobenius_decay", "local.proximal"),
+    _Rule(
+        "local.milestones",
+        lambda rounds: min(rounds, default=1) >= 1 and _increases(rounds),
+        "integers of at least 1, strictly increasing",
+    ),
+    _Rule("local.decay_rate", lambda rate: 0 < rate <= 1, "a number above 0 and at most 1"),
+    *_at_least(1, "server.rounds", "server.cohort_size", "server.clients_per_chunk"),
+    _Rule("server.participation", lambda share: 0 < share <= 1, "a number above 0 and at most 1"),
+    _Rule("server.seed", lambda seed: 0 <= seed < 2**32, "an integer of at least 0 and below 2**32"),
+    *_at_least(1, "evaluation.every", "evaluation.batch_size", "evaluation.statistics_samples"),
+)
+
+_RELATIONS: tuple[_Relation, ...] = (
+    _Relation(
+        "data.data_dir",
+        lambda config: config.data.name != "folder" or config.data.data_dir is not None,
+        "the folder of the images when data.name is 'folder'",
+    ),
+    _Relation(
+        "model.full_rank_blocks",
+        lambda config: config.model.full_rank_blocks is None or config.model.name.startswith("resnet"),
+        "unset unless model.name is a ResNet (model.name is {config.model.name!r})",
+    ),
+    _Relation(
+        "tiers.shares",
+        lambda config: config.tiers.shares is None or len(config.tiers.shares) == len(config.tiers.rank_factors),
+        "one share per tier (tiers.rank_factors is {config.tiers.rank_factors})",
+    ),
+    _Relation(
+        "tiers.counts",
+        lambda config: config.tiers.counts is None or config.tiers.shares is None,
+        "unset when tiers.shares is given (tiers.shares is {config.tiers.shares})",
+    ),
+    _Relation(
+        "tiers.counts",
+        lambda config: config.tiers.counts is None or len(config.tiers.counts) == len(config.tiers.rank_factors),
+        "one count per tier (tiers.rank_factors is {config.tiers.rank_factors})",
+    ),
+    _Relation(
+        "tiers.counts",
+        lambda config: config.tiers.counts is None or sum(config.tiers.counts) == config.partition.clients,
+        "integers that sum to partition.clients ({config.partition.clients})",
+    ),
+    _Relation(
+        "local.milestones",
+        lambda config: config.local.schedule != "step" or len(config.local.milestones) > 0,
+        "one or more rounds when local.schedule is 'step'",
+    ),
+    _Relation(
+        "server.cohort_size",
+        lambda config: config.server.cohort_size is None or config.server.cohort_size <= config.partition.clients,
+        "at most partition.clients ({config.partition.clients})",
+    ),
+)
+
+
+def _check_new_folder(field: str, folder: Path) -> None:
+    """A run's folder must be new, for nothing is ever overwritten, and it must be possible to make it."""
+    if os.path.lexists(folder):
+        raise ConfigError.of(field, str(folder), "a folder that does not exist yet")
+    # parents of an absolute path end at the root, which exists
+    ancestor = next(parent for parent in folder.absolute().parents if os.path.exists(parent))
+    if not ancestor.is_dir() or not os.access(ancestor, os.W_OK | os.X_OK):
+        raise ConfigError.of(field, str(folder), f"in a place that can be written to, which {ancestor} is not")
