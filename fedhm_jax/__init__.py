@@ -1,1 +1,89 @@
-"""Federated learning with heterogeneous low-rank models (FedHM), simulated fast in JAX."""
+"""Federated learning with heterogeneous low-rank models (FedHM), simulated fast in JAX.
+
+Example:
+    >>> from fedhm_jax import ServerConfig, SimulationConfig, simulate
+    >>> result = simulate(SimulationConfig(server=ServerConfig(rounds=2)))
+    >>> len(result.history)
+    2
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fedhm_jax.config import (
+    DataConfig,
+    EvaluationConfig,
+    LocalConfig,
+    ModelConfig,
+    OutputConfig,
+    PartitionConfig,
+    ServerConfig,
+    SimulationConfig,
+    StrategyConfig,
+    TiersConfig,
+)
+from fedhm_jax.errors import ConfigError
+from fedhm_jax.results import SimulationResult
+
+if TYPE_CHECKING:
+    from fedhm_jax.config_file import read_config, write_config
+    from fedhm_jax.data import Dataset, dataset_from_arrays, load_dataset
+    from fedhm_jax.decomposition import Factors, factorize, recover
+    from fedhm_jax.layers import Conv, LowRankConv, LowRankDense
+    from fedhm_jax.models import build_model
+    from fedhm_jax.simulation import simulate
+
+# Loaded at first use: JAX takes a second to import, and a mistyped command line should not wait for it.
+_HOME = {
+    "Conv": "layers",
+    "Dataset": "data",
+    "Factors": "decomposition",
+    "LowRankConv": "layers",
+    "LowRankDense": "layers",
+    "build_model": "models",
+    "dataset_from_arrays": "data",
+    "factorize": "decomposition",
+    "load_dataset": "data",
+    "read_config": "config_file",
+    "recover": "decomposition",
+    "simulate": "simulation",
+    "write_config": "config_file",
+}
+
+__all__ = [
+    "ConfigError",
+    "Conv",
+    "DataConfig",
+    "Dataset",
+    "EvaluationConfig",
+    "Factors",
+    "LocalConfig",
+    "LowRankConv",
+    "LowRankDense",
+    "ModelConfig",
+    "OutputConfig",
+    "PartitionConfig",
+    "ServerConfig",
+    "SimulationConfig",
+    "SimulationResult",
+    "StrategyConfig",
+    "TiersConfig",
+    "build_model",
+    "dataset_from_arrays",
+    "factorize",
+    "load_dataset",
+    "read_config",
+    "recover",
+    "simulate",
+    "write_config",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"fedhm_jax.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'fedhm_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -13,7 +13,8 @@ class Contribution(NamedTuple):
 
     Attributes:
         total: tree of weighted sums, in the shapes of the server's parameters.
-        weight: tree of the weights that went into each sum, broadcastable to the sums' last axes: a scalar, or one weight per class.
+        weight: tree of the weights that went into each sum, broadcastable to the sums' last axes: a scalar, or one
+            weight per class.
     """
 
     total: Params

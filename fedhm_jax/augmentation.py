@@ -6,7 +6,8 @@ from jax import lax
 
 
 def crop_flip(key: jax.Array, images: jax.Array, pad: int = 4) -> jax.Array:
-    """Random crop after zero padding, then a horizontal flip with probability one half; drawn for each image on its own.
+    """Random crop after zero padding, then a horizontal flip with probability one half; drawn for each image on its
+    own.
 
     Args:
         key: PRNG key.

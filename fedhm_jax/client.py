@@ -107,8 +107,8 @@ def build_local_update(
 ) -> Callable[..., tuple[Params, TrainMetrics]]:
     """Compiles a training recipe into one client's update.
 
-    The loop runs exactly the client's own number of steps: a client with few samples, or an empty place in the cohort, costs no more than
-    its own work. A last batch that is not full is masked.
+    The loop runs exactly the client's own number of steps: a client with few samples, or an empty place in the cohort,
+    costs no more than its own work. A last batch that is not full is masked.
 
     Args:
         apply: the model.
@@ -116,13 +116,15 @@ def build_local_update(
         capacity: samples of the largest client.
 
     Returns:
-        ``local_update(received, client, data, learning_rate, key) -> (params, metrics)``; ``received`` is returned unchanged for a client that
-        is not present. The batches of epoch e follow from ``fold_in(key, e)``.
+        ``local_update(received, client, data, learning_rate, key) -> (params, metrics)``; ``received`` is returned
+        unchanged for a client that is not present. The batches of epoch e follow from ``fold_in(key, e)``.
     """
     batch_size = training.batch_size
     capacity = -(-capacity // batch_size) * batch_size
 
-    def loss(params: Params, images: jax.Array, labels: jax.Array, mask: jax.Array, owned: jax.Array, key: jax.Array) -> Any:
+    def loss(
+        params: Params, images: jax.Array, labels: jax.Array, mask: jax.Array, owned: jax.Array, key: jax.Array
+    ) -> Any:
         logits = apply(params, images, mask=mask, train=True, key=key)
         if training.masked_loss:
             logits = mask_absent_classes(logits, owned)
@@ -133,16 +135,16 @@ def build_local_update(
         received: Params, client: Client, data: ClientData, learning_rate: jax.Array, key: jax.Array
     ) -> tuple[Params, TrainMetrics]:
         optimizer = training.optimizer(learning_rate)
-        steps_per_epoch = jnp.maximum(-(-client.count // batch_size), 1)
+        steps_per_epoch = jnp.maximum(-(-client.size // batch_size), 1)
         wanted = training.epochs * steps_per_epoch if training.steps is None else jnp.int32(training.steps)
-        steps = jnp.where(client.present & (client.count > 0), wanted, 0)
+        steps = jnp.where(client.present & (client.size > 0), wanted, 0)
 
         def step(index: jax.Array, carry: Any, order: jax.Array, epoch_key: jax.Array) -> Any:
             params, opt_state, loss_sum, samples = carry
             places = index * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
             chosen = lax.dynamic_slice(order, (index * batch_size,), (batch_size,))
-            rows = data.indices[client.offset + jnp.minimum(chosen, client.count - 1)]
-            mask = (places < client.count).astype(data.mean.dtype)
+            rows = data.indices[client.offset + jnp.minimum(chosen, client.size - 1)]
+            mask = (places < client.size).astype(data.mean.dtype)
             images = normalise(data.images[rows], data.mean, data.std)
             augment_key, model_key = jax.random.split(jax.random.fold_in(epoch_key, index))
             if training.augment:
@@ -152,16 +154,20 @@ def build_local_update(
             )
             gradient = jax.tree.map(jnp.add, gradient, penalty_gradient(params, received, training))
             updates, opt_state = optimizer.update(gradient, opt_state, params)
-            return optax.apply_updates(params, updates), opt_state, loss_sum + total, samples + mask.sum()
+            return (
+                optax.apply_updates(params, updates),
+                opt_state,
+                loss_sum + total,
+                samples + mask.sum().astype(jnp.int32),
+            )
 
         def epoch(index: jax.Array, carry: Any) -> Any:
             epoch_key = jax.random.fold_in(key, index)
-            order = epoch_order(epoch_key, client.count, capacity)
+            order = epoch_order(epoch_key, client.size, capacity)
             steps_left = jnp.minimum(steps - index * steps_per_epoch, steps_per_epoch)
             return lax.fori_loop(0, steps_left, lambda i, c: step(i, c, order, epoch_key), carry)
 
-        zero = jnp.zeros((), data.mean.dtype)
-        start = (received, optimizer.init(received), zero, zero)
+        start = (received, optimizer.init(received), jnp.zeros((), data.mean.dtype), jnp.int32(0))
         epochs = -(-steps // steps_per_epoch)
         params, _, loss_sum, samples = lax.fori_loop(0, epochs, epoch, start)
         return params, TrainMetrics(loss_sum, samples, client.present.astype(jnp.int32))

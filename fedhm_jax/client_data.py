@@ -39,19 +39,23 @@ class Client(NamedTuple):
         id: index among the registered clients.
         present: False for an empty place in the cohort, which trains nothing and weighs nothing.
         offset: where its samples start in ``ClientData.indices``.
-        count: number of samples.
+        size: number of samples.
         owned: (classes,) bool.
     """
 
     id: jax.Array
     present: jax.Array
     offset: jax.Array
-    count: jax.Array
+    size: jax.Array
     owned: jax.Array
 
 
 def place_clients(
-    images: np.ndarray, labels: np.ndarray, parts: Sequence[np.ndarray], classes: int, dtype: np.dtype | type = np.float32
+    images: np.ndarray,
+    labels: np.ndarray,
+    parts: Sequence[np.ndarray],
+    classes: int,
+    dtype: np.dtype | type = np.float32,
 ) -> ClientData:
     """Puts the partitioned training set on the device.
 
@@ -101,7 +105,9 @@ def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ([0.5], [0.5])
     """
     levels = np.arange(256) / 255
-    histograms = np.stack([np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(images.shape[-1])])
+    histograms = np.stack(
+        [np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(images.shape[-1])]
+    )
     shares = histograms / histograms.sum(axis=1, keepdims=True)
     mean = shares @ levels
     std = np.sqrt(np.maximum(shares @ levels**2 - mean**2, 0))

@@ -1,11 +1,14 @@
 """The clients of a round, sampled on the host from a seed and the round's number."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fedhm_jax.tiers import Tier, tier_sizes
+
+Array = Any
+"""`numpy.ndarray` when sampled, `jax.Array` inside a round."""
 
 
 class Cohort(NamedTuple):
@@ -16,8 +19,8 @@ class Cohort(NamedTuple):
         counts: (tiers,) int32, how many places of each tier are in use.
     """
 
-    clients: tuple[np.ndarray, ...]
-    counts: np.ndarray
+    clients: tuple[Array, ...]
+    counts: Array
 
 
 def cohort_capacities(tiers: Sequence[Tier], clients: int, cohort_size: int, dynamic: bool) -> tuple[int, ...]:
@@ -70,7 +73,13 @@ def sample_cohort(
 
     Example:
         >>> cohort = sample_cohort(
-        ...     0, sizes=np.full(4, 10), tier_of_client=np.array([0, 0, 1, 1]), shares=(0.5, 0.5), capacities=(2, 2), cohort_size=4, seed=0
+        ...     0,
+        ...     sizes=np.full(4, 10),
+        ...     tier_of_client=np.array([0, 0, 1, 1]),
+        ...     shares=(0.5, 0.5),
+        ...     capacities=(2, 2),
+        ...     cohort_size=4,
+        ...     seed=0,
         ... )
         >>> cohort.counts.tolist(), sorted(cohort.clients[1].tolist())
         ([2, 2], [2, 3])
@@ -81,6 +90,7 @@ def sample_cohort(
     tiers = generator.choice(len(shares), cohort_size, p=shares) if tier_of_client is None else tier_of_client[sampled]
     members = [sampled[tiers == tier] for tier in range(len(shares))]
     padded = tuple(
-        np.pad(ids, (0, capacity - len(ids))).astype(np.int32) for ids, capacity in zip(members, capacities, strict=True)
+        np.pad(ids, (0, capacity - len(ids))).astype(np.int32)
+        for ids, capacity in zip(members, capacities, strict=True)
     )
     return Cohort(padded, np.array([len(ids) for ids in members], np.int32))

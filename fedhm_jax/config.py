@@ -95,7 +95,7 @@ class LocalConfig:
 
     optimizer: str = "sgd"
     """Name of an optax optimizer; its state starts afresh every round."""
-    learning_rate: float = 0.1
+    learning_rate: float = 0.02
     """Initial learning rate."""
     momentum: float = 0.9
     """Momentum (sgd only)."""

@@ -130,7 +130,7 @@ def _unknown(path: str) -> ConfigError:
     names = [*sections, *(key for section in sections for key in _keys(section))]
     section, _, last = path.rpartition(".")
     parts = {name.rpartition(".")[2] for name in names}
-    near = difflib.get_close_matches(last, parts, n=3)
+    near = [last] if last in parts else difflib.get_close_matches(last, parts, n=3)
     found = [name for part in near for name in names if name.rpartition(".")[2] == part]
     here = [name for name in found if section and name.startswith(f"{section}.")]
     if here or found:

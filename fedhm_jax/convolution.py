@@ -1,11 +1,13 @@
 """One 2-D convolution, three ways to compute it.
 
-XLA's CPU compiler reaches its fast convolution only in the outermost computation and only for one layout; inside the loop over a client's
-steps the gradients of a convolution fall back to a path that is many times slower, and batching over clients turns per-client kernels into
-grouped convolutions. The ways below give the same numbers and differ in what the compiler makes of them:
+XLA's CPU compiler reaches its fast convolution only in the outermost computation and only for one layout; inside the
+loop over a client's steps the gradients of a convolution fall back to a path that is many times slower, and batching
+over clients turns per-client kernels into grouped convolutions. The ways below give the same numbers and differ in what
+the compiler makes of them:
 
 - ``gemm``: the k * k shifted slices of the image, side by side on the channel axis, times one matrix.
-- ``canonical``: the library's convolution, with both gradients written as convolutions in the fast layout. Needs the least memory on a CPU.
+- ``canonical``: the library's convolution, with both gradients written as convolutions in the fast layout. Needs the
+  least memory on a CPU.
 - ``lax``: the library's convolution as it is.
 """
 
@@ -42,8 +44,11 @@ def same_padding(size: int, kernel: int, stride: int) -> Pair:
     return total // 2, total - total // 2
 
 
-def conv2d(images: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, method: ConvMethod = "auto") -> jax.Array:
-    """Two-dimensional convolution (cross-correlation), ``out[n, y, x, o] = sum_{a, b, c} in[n, sy + a, tx + b, c] kernel[a, b, c, o]``.
+def conv2d(
+    images: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, method: ConvMethod = "auto"
+) -> jax.Array:
+    """Two-dimensional convolution (cross-correlation), ``out[n, y, x, o] = sum_{a, b, c} in[n, sy + a, tx + b, c]
+    kernel[a, b, c, o]``.
 
     Args:
         images: (batch, height, width, in).

@@ -1,4 +1,5 @@
-"""What a model costs a client: parameters, multiply-accumulates, bytes. Counted from the arrays and the traced program themselves."""
+"""What a model costs a client: parameters, multiply-accumulates, bytes. Counted from the arrays and the traced program
+themselves."""
 
 import math
 from collections.abc import Callable
@@ -45,8 +46,9 @@ def count_bytes(params: Params) -> int:
 def count_macs(function: Callable[..., Any], *args: Any) -> int:
     """Multiply-accumulates of the matrix products and convolutions that a call performs.
 
-    A product of (m, k) and (k, n) counts ``m k n``; a convolution its output elements times kernel taps times input channels per group, padding
-    included. Everything else (norms, activations, pooling) counts nothing, as is usual in the literature.
+    A product of (m, k) and (k, n) counts ``m k n``; a convolution its output elements times kernel taps times input
+    channels per group, padding included. Everything else (norms, activations, pooling) counts nothing, as is usual in
+    the literature.
 
     Args:
         function: any traceable function.
@@ -72,14 +74,13 @@ def _jaxpr_macs(jaxpr: core.Jaxpr) -> int:
 
 def _equation_macs(equation: core.JaxprEqn) -> int:
     name, params = equation.primitive.name, equation.params
-    out = equation.outvars[0].aval
+    shapes = [getattr(variable.aval, "shape", ()) for variable in (*equation.invars, *equation.outvars)]
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
-        return math.prod(out.shape) * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+        return math.prod(shapes[-1]) * math.prod(shapes[0][axis] for axis in contracted)
     if name == "conv_general_dilated":
-        kernel = equation.invars[1].aval.shape
-        out_features = kernel[params["dimension_numbers"].rhs_spec[0]]
-        return math.prod(out.shape) * math.prod(kernel) // out_features
+        out_features = shapes[1][params["dimension_numbers"].rhs_spec[0]]
+        return math.prod(shapes[-1]) * math.prod(shapes[1]) // out_features
     bodies = [
         body.jaxpr if isinstance(body, core.ClosedJaxpr) else body
         for value in params.values()

@@ -1,8 +1,9 @@
 """Kernels and their low-rank factors: factorize, truncate, recover; for one kernel and for a parameter tree.
 
-A convolution kernel with o outputs, i inputs and kh x kw taps is read as the matrix M of shape (o * kh) x (i * kw). A truncated singular
-value decomposition M ~ u v is then a 1 x kw convolution (v) followed by a kh x 1 convolution (u). A dense kernel is the case kh = kw = 1.
-Arrays keep Flax's layout: inputs before outputs, so the stored factors are the transposes of the paper's.
+A convolution kernel with o outputs, i inputs and kh x kw taps is read as the matrix M of shape (o * kh) x (i * kw). A
+truncated singular value decomposition M ~ u v is then a 1 x kw convolution (v) followed by a kh x 1 convolution (u). A
+dense kernel is the case kh = kw = 1. Arrays keep Flax's layout, inputs before outputs, so the stored factors are the
+transposes of the paper's.
 
 Source: FedHM (arXiv 2111.14655), section on low-rank factorization.
 """
@@ -18,7 +19,8 @@ from jax import lax
 from fedhm_jax.tree import Params, map_named, named_leaves
 
 RankPlan = Mapping[str, int]
-"""Rank of every factorized kernel, keyed by parameter path such as ``"dense_1/kernel"``; kernels it does not name stay whole."""
+"""Rank of every factorized kernel, keyed by parameter path such as ``"dense_1/kernel"``; kernels it does not name stay
+whole."""
 
 
 class Factors(NamedTuple):
@@ -56,7 +58,7 @@ def whole_shape(kernel: jax.Array | Factors) -> tuple[int, ...]:
         >>> whole_shape(Factors(v=jnp.ones((1, 3, 4, 2)), u=jnp.ones((5, 1, 2, 8))))
         (5, 3, 4, 8)
     """
-    if not is_factors(kernel):
+    if not isinstance(kernel, Factors):
         return kernel.shape
     spatial = (kernel.u.shape[0], kernel.v.shape[1]) if kernel.u.ndim == 4 else ()
     return (*spatial, kernel.v.shape[-2], kernel.u.shape[-1])
@@ -109,8 +111,8 @@ def _balanced_svd(matrices: jax.Array, rank: int) -> tuple[jax.Array, jax.Array]
 def factorize(kernel: jax.Array, rank: int) -> Factors:
     """Best factors of a given rank, singular values split evenly (spectral initialisation).
 
-    With M = U S V^T the factors are ``U_r sqrt(S_r)`` and ``sqrt(S_r) V_r^T``; their product is the nearest matrix of rank r, at
-    distance ``sqrt(sum_{j > r} s_j^2)`` in the Frobenius norm (Eckart and Young, 1936).
+    With M = U S V^T the factors are ``U_r sqrt(S_r)`` and ``sqrt(S_r) V_r^T``; their product is the nearest matrix of
+    rank r, at distance ``sqrt(sum_{j > r} s_j^2)`` in the Frobenius norm (Eckart and Young, 1936).
 
     Args:
         kernel: (i, o) or (kh, kw, i, o).
@@ -205,7 +207,8 @@ def factorize_tree(params: Params, plan: RankPlan) -> dict[str, Factors]:
 
 
 def with_factors(params: Params, factors: Mapping[str, Factors], plan: RankPlan) -> Params:
-    """A tier's model: the tree with the kernels of a rank plan replaced by their factors, truncated to the plan's ranks.
+    """A tier's model: the tree with the kernels of a rank plan replaced by their factors, truncated to the plan's
+    ranks.
 
     Args:
         params: full-rank parameter tree.

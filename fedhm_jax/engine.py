@@ -22,7 +22,8 @@ class Engine(NamedTuple):
     """The compiled parts of a simulation; pure functions, to be jitted by the caller.
 
     Attributes:
-        round_step: ``round_step(state, data, cohort, learning_rate, key) -> (state, (TrainMetrics, ...))``, one entry a tier.
+        round_step: ``round_step(state, data, cohort, learning_rate, key) -> (state, (TrainMetrics, ...))``, one entry a
+            tier.
         evaluate: ``evaluate(state, data, test) -> {"global": Metrics, "<tier>": Metrics, ...}``.
     """
 
@@ -56,12 +57,18 @@ def build_engine(
         contributions, metrics = [], []
         for tier, received in enumerate(strategy.distribute(state)):
 
-            def train_client(client_id: jax.Array, present: jax.Array, tier: int = tier, received: Params = received) -> Any:
+            def train_client(
+                client_id: jax.Array, present: jax.Array, tier: int = tier, received: Params = received
+            ) -> Any:
                 client = client_by_id(data, client_id, present)
-                trained, train_metrics = local_update(received, client, data, learning_rate, jax.random.fold_in(key, client_id))
+                trained, train_metrics = local_update(
+                    received, client, data, learning_rate, jax.random.fold_in(key, client_id)
+                )
                 return strategy.contribute(tier, trained, client), train_metrics
 
-            contribution, train_metrics = sum_over_clients(train_client, cohort.clients[tier], cohort.counts[tier], clients_per_chunk)
+            contribution, train_metrics = sum_over_clients(
+                train_client, cohort.clients[tier], cohort.counts[tier], clients_per_chunk
+            )
             contributions.append(contribution)
             metrics.append(train_metrics)
         total: Contribution = jax.tree.map(lambda *tiers: sum(tiers[1:], tiers[0]), *contributions)
@@ -69,7 +76,9 @@ def build_engine(
 
     def evaluate(state: State, data: ClientData, test: EvaluationData) -> Mapping[str, Metrics]:
         # A tier that receives the global model itself shares its figures.
-        models = dict(zip(("global", *tier_names), (strategy.global_model(state), *strategy.distribute(state)), strict=True))
+        models = dict(
+            zip(("global", *tier_names), (strategy.global_model(state), *strategy.distribute(state)), strict=True)
+        )
         metrics: dict[int, Metrics] = {}
         for params in models.values():
             if id(params) not in metrics:

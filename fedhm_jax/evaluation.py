@@ -1,7 +1,7 @@
 """Testing models on the whole test set, and measuring batch-norm statistics before."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +47,13 @@ class Metrics(NamedTuple):
 
 
 def place_evaluation(
-    images: np.ndarray, labels: np.ndarray, batch_size: int, train_samples: int, statistics_samples: int, seed: int, dtype: np.dtype | type = np.float32
+    images: np.ndarray,
+    labels: np.ndarray,
+    batch_size: int,
+    train_samples: int,
+    statistics_samples: int,
+    seed: int,
+    dtype: np.dtype | type = np.float32,
 ) -> EvaluationData:
     """Puts the test set on the device in batches, and picks the samples for static statistics.
 
@@ -83,7 +89,8 @@ def place_evaluation(
 
 
 def static_statistics(model: nn.Module, params: Params, data: ClientData, rows: jax.Array) -> Params:
-    """Batch-norm statistics of one model, measured on training samples: the mean over batches of each layer's batch statistics.
+    """Batch-norm statistics of one model, measured on training samples: the mean over batches of each layer's batch
+    statistics.
 
     Args:
         model: linen module whose norms write the collection ``batch_stats`` in training mode.
@@ -128,7 +135,7 @@ def build_evaluate(model: nn.Module, has_statistics: bool) -> Callable[[Params, 
 
         def step(sums: Metrics, batch: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Metrics, None]:
             images, labels, mask = batch
-            logits = model.apply(variables, normalise(images, data.mean, data.std), mask=mask, train=False)
+            logits: Any = model.apply(variables, normalise(images, data.mean, data.std), mask=mask, train=False)
             values = Metrics(
                 loss=cross_entropy(logits, labels),
                 accuracy=in_top(logits, labels, 1).astype(mask.dtype),

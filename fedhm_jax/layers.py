@@ -1,7 +1,8 @@
 """Convolution and dense layers whose kernel a tier may factorize, and the convolution that every tier keeps whole.
 
-A `LowRankDense` or `LowRankConv` computes with whatever its parameter tree holds at ``kernel``: an array, or `Factors` of any rank. So one
-module serves the server and every tier: the tier is in the parameters, not in the module. A dense layer that stays whole is `flax.linen.Dense`.
+A `LowRankDense` or `LowRankConv` computes with whatever its parameter tree holds at ``kernel``: an array, or `Factors`
+of any rank. So one module serves the server and every tier: the tier is in the parameters, not in the module. A dense
+layer that stays whole is `flax.linen.Dense`.
 """
 
 from collections.abc import Sequence
@@ -17,12 +18,16 @@ from fedhm_jax.decomposition import Factors, factorize, whole_shape
 PaddingSpec = str | int | Sequence[Pair]
 
 
-def _low_rank_kernel(module: nn.Module, init: Initializer, shape: tuple[int, ...], rank: int | None) -> jax.Array | Factors:
+def _low_rank_kernel(
+    module: nn.Module, init: Initializer, shape: tuple[int, ...], rank: int | None
+) -> jax.Array | Factors:
     """The kernel as the parameter tree holds it; created whole, or factorized if a rank is given."""
     if module.has_variable("params", "kernel"):
-        kernel = module.get_variable("params", "kernel")
+        kernel: jax.Array | Factors = module.get_variable("params", "kernel")
         if (held := whole_shape(kernel)) != shape:
-            raise ValueError(f"{'/'.join((*module.path, 'kernel'))} has shape {held}, but must be {shape} for its layer")
+            raise ValueError(
+                f"{'/'.join((*module.path, 'kernel'))} has shape {held}, but must be {shape} for its layer"
+            )
         return kernel
     if rank is None:
         return module.param("kernel", init, shape, jnp.float32)
@@ -77,8 +82,8 @@ class LowRankDense(nn.Module):
 class LowRankConv(nn.Module):
     """2-D convolution with a kernel that tiers may factorize: 1 x kw, then kh x 1, nothing in between.
 
-    With factors, ``v`` runs with strides (1, t) and the width's padding, ``u`` with strides (s, 1) and the height's padding; at full rank the
-    two equal the whole convolution.
+    With factors, ``v`` runs with strides (1, t) and the width's padding, ``u`` with strides (s, 1) and the height's
+    padding; at full rank the two equal the whole convolution.
 
     Parameters: ``kernel``: (kh, kw, inputs, features) or `Factors` of it; ``bias``: (features,).
 
@@ -164,7 +169,9 @@ class Conv(nn.Module):
         Returns:
             (batch, out_height, out_width, features).
         """
-        kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, images.shape[-1], self.features), jnp.float32)
+        kernel = self.param(
+            "kernel", self.kernel_init, (*self.kernel_size, images.shape[-1], self.features), jnp.float32
+        )
         padding = _explicit_padding(self.padding, images.shape[1:3], self.kernel_size, self.strides)
         outputs = conv2d(images, kernel, self.strides, padding, self.method)
         return _add_bias(self, outputs) if self.use_bias else outputs
@@ -180,6 +187,5 @@ def _explicit_padding(padding: PaddingSpec, sizes: Sequence[int], kernel: Pair, 
         return (padding, padding), (padding, padding)
     if isinstance(padding, str) or len(padding) != 2:
         raise ValueError(f"padding is {padding!r}, but must be 'SAME', 'VALID', an integer or two pairs")
-    return tuple(padding[0]), tuple(padding[1])
-
-
+    (top, bottom), (left, right) = padding
+    return (top, bottom), (left, right)

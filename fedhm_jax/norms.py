@@ -1,8 +1,10 @@
 """Normalisation layers that respect padded samples, by the name a config gives them.
 
 - ``group``: group norm (Flax's own); mixes no samples, needs no statistics.
-- ``batch_static``: batch statistics in training; in evaluation statistics re-estimated on training data ("static batch norm" of HeteroFL, 2010.01264).
-- ``batch_test``: batch statistics in training and in evaluation, so a prediction depends on its test batch (the FedHM snapshot's way).
+- ``batch_static``: batch statistics in training; in evaluation statistics re-estimated on training data ("static batch
+  norm" of HeteroFL, 2010.01264).
+- ``batch_test``: batch statistics in training and in evaluation, so a prediction depends on its test batch (the FedHM
+  snapshot's way).
 - ``none``: the identity.
 """
 
@@ -48,7 +50,9 @@ def batch_moments(inputs: jax.Array, mask: jax.Array | None) -> tuple[jax.Array,
     return weighted.sum(axes) / count, (weighted * inputs).sum(axes) / count
 
 
-def _rescale(module: nn.Module, inputs: jax.Array, mean: jax.Array, mean_square: jax.Array, epsilon: float) -> jax.Array:
+def _rescale(
+    module: nn.Module, inputs: jax.Array, mean: jax.Array, mean_square: jax.Array, epsilon: float
+) -> jax.Array:
     channels = inputs.shape[-1]
     scale = module.param("scale", nn.initializers.ones_init(), (channels,), jnp.float32)
     bias = module.param("bias", nn.initializers.zeros_init(), (channels,), jnp.float32)
@@ -61,8 +65,8 @@ def _rescale(module: nn.Module, inputs: jax.Array, mean: jax.Array, mean_square:
 class StaticBatchNorm(nn.Module):
     """Batch norm whose evaluation statistics are measured afresh, not accumulated in training.
 
-    ``y = scale * (x - mean) / sqrt(variance + epsilon) + bias``. In training mean and variance are those of the batch; if the collection
-    ``batch_stats`` is mutable they are also written there. In evaluation they are read from it.
+    ``y = scale * (x - mean) / sqrt(variance + epsilon) + bias``. In training mean and variance are those of the batch;
+    if the collection ``batch_stats`` is mutable they are also written there. In evaluation they are read from it.
 
     Attributes:
         epsilon: added to the variance.

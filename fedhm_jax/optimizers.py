@@ -29,11 +29,14 @@ def optimizer_by_name(name: str, momentum: float) -> Callable[[jax.Array], optax
     if name == "sgd":
         return lambda learning_rate: optax.sgd(learning_rate, momentum=momentum or None)
     factory = getattr(optax, name, None)
-    parameters = inspect.signature(factory).parameters if inspect.isfunction(factory) else {}
-    required = [key for key, value in parameters.items() if value.default is value.empty]
-    if required != ["learning_rate"]:
+    if not inspect.isfunction(factory) or _required_arguments(factory) != ["learning_rate"]:
         raise ConfigError.of("local.optimizer", name, "an optax optimizer such as 'sgd', 'adam', 'adamw' or 'rmsprop'")
     return lambda learning_rate: factory(learning_rate=learning_rate)
+
+
+def _required_arguments(function: Callable[..., object]) -> list[str]:
+    parameters = inspect.signature(function).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.default is parameter.empty]
 
 
 def learning_rate_schedule(

@@ -1,6 +1,6 @@
 """From a config to the parts of a run: the one place where config fields meet numeric code."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -79,7 +79,9 @@ def prepare(config: SimulationConfig, data: Dataset | None = None, model: nn.Mod
         ConfigError: data, model and config do not fit together.
     """
     server, local = config.server, config.local
-    partition_seed, tier_seed, cohort_seed, statistics_seed = np.random.SeedSequence(server.seed).generate_state(4).tolist()
+    partition_seed, tier_seed, cohort_seed, statistics_seed = (
+        np.random.SeedSequence(server.seed).generate_state(4).tolist()
+    )
     training = _local_training(local)
     dataset = data if data is not None else _load(config.data)
     parts = _deal(dataset, config.partition, partition_seed)
@@ -104,7 +106,8 @@ def prepare(config: SimulationConfig, data: Dataset | None = None, model: nn.Mod
     )
 
     def apply(params: Params, images: jax.Array, *, mask: jax.Array, train: bool, key: jax.Array) -> jax.Array:
-        return model.apply({"params": params}, images, mask=mask, train=train, rngs={"dropout": key})
+        logits: Any = model.apply({"params": params}, images, mask=mask, train=train, rngs={"dropout": key})
+        return logits
 
     engine = build_engine(
         strategy,
@@ -168,7 +171,9 @@ def _deal(dataset: Dataset, dealing: PartitionConfig, seed: int) -> list[np.ndar
 def _check_batch_size(batch_size: int, parts: list[np.ndarray]) -> None:
     smallest = min(len(part) for part in parts)
     if batch_size > smallest:
-        raise ConfigError.of("local.batch_size", batch_size, f"at most {smallest}, the number of samples of the smallest client")
+        raise ConfigError.of(
+            "local.batch_size", batch_size, f"at most {smallest}, the number of samples of the smallest client"
+        )
 
 
 def _local_training(local: LocalConfig) -> LocalTraining:
@@ -203,7 +208,9 @@ def _check_model(model: nn.Module, images: jax.ShapeDtypeStruct, classes: int) -
         variables = jax.eval_shape(model.init, jax.random.key(0), images)
         mask = jax.ShapeDtypeStruct(images.shape[:1], images.dtype)
         logits = jax.eval_shape(
-            lambda params, x, m: model.apply({"params": params}, x, mask=m, train=True, rngs={"dropout": jax.random.key(0)}),
+            lambda params, x, m: model.apply(
+                {"params": params}, x, mask=m, train=True, rngs={"dropout": jax.random.key(0)}
+            ),
             variables["params"],
             images,
             mask,
@@ -215,11 +222,17 @@ def _check_model(model: nn.Module, images: jax.ShapeDtypeStruct, classes: int) -
             f"module(images, mask=mask, train=train) ({type(error).__name__}: {first_line})"
         ) from error
     if logits.shape != (images.shape[0], classes):
-        raise ConfigError.of("model", type(model).__name__, f"a module with output (batch, {classes}); its output is {logits.shape}")
+        raise ConfigError.of(
+            "model", type(model).__name__, f"a module with output (batch, {classes}); its output is {logits.shape}"
+        )
     if any(map(is_factors, jax.tree.leaves(variables["params"], is_leaf=is_factors))):
-        raise ConfigError.of("model", type(model).__name__, "a module whose layers have rank=None; the tiers set the ranks")
+        raise ConfigError.of(
+            "model", type(model).__name__, "a module whose layers have rank=None; the tiers set the ranks"
+        )
     if set(variables) - {"params", "batch_stats"}:
-        raise ConfigError.of("model", type(model).__name__, "a module without variables other than 'params' and 'batch_stats'")
+        raise ConfigError.of(
+            "model", type(model).__name__, "a module without variables other than 'params' and 'batch_stats'"
+        )
     return variables
 
 
@@ -233,11 +246,13 @@ def _strategy(
             raise ConfigError.of(
                 "tiers.rank_factors",
                 tier.rank_factor,
-                f"1 for {type(model).__name__}: it has no LowRankDense or LowRankConv kernel that this factor makes smaller",
+                f"1 for {type(model).__name__}, which has no low-rank layer that this factor makes smaller",
             )
     owned_rows = config.strategy.classifier_rows == "owned"
     if owned_rows and not any(path.split("/")[0] == CLASSIFIER for path in named_leaves(params)):
-        raise ConfigError.of("strategy.classifier_rows", "owned", f"'all' for a model without a layer named {CLASSIFIER!r}")
+        raise ConfigError.of(
+            "strategy.classifier_rows", "owned", f"'all' for a model without a layer named {CLASSIFIER!r}"
+        )
     return fedhm(
         plans,
         [tier.rank_factor for tier in tiers],
@@ -268,10 +283,11 @@ def _tier_costs(
     dynamic: bool,
 ) -> tuple[TierCost, ...]:
     one_image = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
-    # Training mode, so that no statistics are needed; it multiplies nothing that evaluation does not.
-    forward = lambda tier_params, x: model.apply(  # noqa: E731
-        {"params": tier_params}, x, train=True, rngs={"dropout": jax.random.key(0)}
-    )
+
+    def forward(params: Params, images: jax.Array) -> Any:
+        # Training mode, so that no statistics are needed; it multiplies nothing that evaluation does not.
+        return model.apply({"params": params}, images, train=True, rngs={"dropout": jax.random.key(0)})
+
     received = jax.eval_shape(lambda p: strategy.distribute(strategy.init(p)), params)
     numbers = [tier.share * clients for tier in tiers] if dynamic else tier_sizes(tiers, clients).tolist()
     return tuple(

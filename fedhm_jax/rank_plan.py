@@ -43,8 +43,10 @@ def factorizable_kernels(model: nn.Module, images: jax.ShapeDtypeStruct) -> dict
 def rank_for(kernel_shape: tuple[int, ...], rank_factor: float) -> int | None:
     """Rank of a kernel in a tier.
 
-    Convolution: ``r = max(round(o / f), 1)``. Dense: ``r = max(round(i o / (f (i + o))), 1)``, the rank that divides the parameters by f,
-    since for a dense kernel o / f need not make it smaller. A kernel that its factors would not make smaller stays whole.
+    Convolution: ``r = max(round(o / f), 1)``. Dense: ``r = max(round(i o / (f (i + o))), 1)``, the rank that divides
+        the parameters by f,
+    since for a dense kernel o / f need not make it smaller. A kernel that its factors would not make smaller stays
+    whole.
 
     Args:
         kernel_shape: (i, o) or (kh, kw, i, o).

@@ -1,8 +1,7 @@
 """One call runs a whole simulation."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,10 +14,13 @@ from fedhm_jax.config import SimulationConfig
 from fedhm_jax.data import Dataset
 from fedhm_jax.evaluation import Metrics
 from fedhm_jax.optimizers import learning_rate_schedule
-from fedhm_jax.preparation import prepare
+from fedhm_jax.preparation import Preparation, prepare
 from fedhm_jax.reporting import reporting
 from fedhm_jax.results import Record, RunPlan, SimulationResult, TierCost
+from fedhm_jax.strategies.base import State
 from fedhm_jax.validation import check_config
+
+METRICS = ("accuracy", "top5", "loss")
 
 
 def simulate(
@@ -34,8 +36,8 @@ def simulate(
     Args:
         config: what to run; the defaults if not given.
         data: images and labels in place of ``config.data``, from `fedhm_jax.dataset_from_arrays`.
-        model: a linen module in place of ``config.model``, called as ``module(images, mask=mask, train=train)``. Tiers factorize the kernels
-            of its `LowRankDense` and `LowRankConv` layers.
+        model: a linen module in place of ``config.model``, called as ``module(images, mask=mask, train=train)``. Tiers
+            factorize the kernels of its `LowRankDense` and `LowRankConv` layers.
         on_start: called once with the run's plan, after all checks and before the first round.
         on_round: called after every round with its record.
 
@@ -53,45 +55,62 @@ def simulate(
     """
     config = SimulationConfig() if config is None else config
     check_config(config)
+    run = prepare(config, data, model)
     with reporting(config) as report:
-        run = prepare(config, data, model)
-        for call in (report.start, *on_start):
-            call(run.plan)
+        report.start(run.plan)
+        for tell in on_start:
+            tell(run.plan)
 
-        round_step, evaluate = jax.jit(run.engine.round_step, donate_argnums=0), jax.jit(run.engine.evaluate)
-        learning_rate = learning_rate_schedule(
-            config.local.schedule,
-            config.local.learning_rate,
-            rounds=config.server.rounds,
-            milestones=config.local.milestones,
-            decay_rate=config.local.decay_rate,
-        )
-        state, history = run.state, []
-        for finished in range(config.server.rounds):
-            started = time.perf_counter()
-            cohort = sample_cohort(finished, **run.sampling._asdict())
-            rate = learning_rate(finished)
-            key = jax.random.fold_in(run.key, finished)
-            state, trained = round_step(state, run.data, cohort, jnp.asarray(rate, run.data.mean.dtype), key)
-            last = finished + 1 == config.server.rounds
-            tested = evaluate(state, run.data, run.test) if last or (finished + 1) % config.evaluation.every == 0 else {}
-            trained, tested = jax.device_get((trained, tested))
-            record = {
-                "round": finished + 1,
-                "learning_rate": rate,
-                **_training_record(trained, run.plan.costs, history[-1] if history else {}),
-                **_test_record(tested),
-                "seconds": time.perf_counter() - started,
-            }
+        history: list[Record] = []
+        for record, state in _rounds(config, run):  # noqa: B007  the last state is used below
             history.append(record)
-            for call in (report.round, *on_round):
-                call(record)
+            report.round(record)
+            for tell_round in on_round:
+                tell_round(record)
 
-        final = {name: history[-1][name] for name in ("accuracy", "top5", "loss")}
-        params = run.strategy.global_model(state)
-        result = SimulationResult(config, tuple(history), final, run.plan.costs, params, config.output.folder)
+        result = SimulationResult(
+            config=config,
+            history=tuple(history),
+            final={name: history[-1][name] for name in METRICS},
+            costs=run.plan.costs,
+            params=run.strategy.global_model(state),
+            folder=config.output.folder,
+        )
         report.end(result)
     return result
+
+
+def _rounds(config: SimulationConfig, run: Preparation) -> Iterator[tuple[Record, State]]:
+    """The host's loop: sample, train and merge, evaluate now and then, write down."""
+    rounds = config.server.rounds
+    round_step = jax.jit(run.engine.round_step, donate_argnums=0)
+    evaluate = jax.jit(run.engine.evaluate)
+    learning_rate = learning_rate_schedule(
+        config.local.schedule,
+        config.local.learning_rate,
+        rounds=rounds,
+        milestones=config.local.milestones,
+        decay_rate=config.local.decay_rate,
+    )
+    state = run.state
+    record: Record = {}
+    for finished in range(rounds):
+        started = time.perf_counter()
+        cohort = sample_cohort(finished, **run.sampling._asdict())
+        rate = learning_rate(finished)
+        key = jax.random.fold_in(run.key, finished)
+        state, trained = round_step(state, run.data, cohort, jnp.asarray(rate, run.data.mean.dtype), key)
+        due = finished + 1 == rounds or (finished + 1) % config.evaluation.every == 0
+        tested = evaluate(state, run.data, run.test) if due else {}
+        trained, tested = jax.device_get((trained, tested))
+        record = {
+            "round": finished + 1,
+            "learning_rate": rate,
+            **_training_record(trained, run.plan.costs, record),
+            **_test_record(tested, ("global", *run.plan.tier_names)),
+            "seconds": time.perf_counter() - started,
+        }
+        yield record, state
 
 
 def _training_record(trained: Sequence[TrainMetrics], costs: Sequence[TierCost], previous: Mapping[str, Any]) -> Record:
@@ -113,11 +132,11 @@ def _training_record(trained: Sequence[TrainMetrics], costs: Sequence[TierCost],
     return {**by_tier, **totals}
 
 
-def _test_record(tested: Mapping[str, Metrics]) -> Record:
+def _test_record(tested: Mapping[str, Metrics], models: Sequence[str]) -> Record:
     """Mean metrics by model; empty if the round was not evaluated."""
     if not tested:
         return {}
     return {
-        name: {model: float(getattr(sums, name)) / float(sums.samples) for model, sums in tested.items()}
-        for name in ("accuracy", "top5", "loss")
+        name: {model: float(getattr(tested[model], name)) / float(tested[model].samples) for model in models}
+        for name in METRICS
     }

@@ -20,7 +20,9 @@ class Tier(NamedTuple):
     share: float
 
 
-def make_tiers(rank_factors: Sequence[float], shares: Sequence[float] | None, counts: Sequence[int] | None) -> tuple[Tier, ...]:
+def make_tiers(
+    rank_factors: Sequence[float], shares: Sequence[float] | None, counts: Sequence[int] | None
+) -> tuple[Tier, ...]:
     """Tiers from the strongest to the weakest.
 
     Args:
@@ -35,9 +37,12 @@ def make_tiers(rank_factors: Sequence[float], shares: Sequence[float] | None, co
         >>> [tier.name for tier in make_tiers((1.0, 2.5), None, None)]
         ['f1', 'f2.5']
     """
-    wanted = np.asarray(counts if counts is not None else shares if shares is not None else np.ones(len(rank_factors)), float)
+    wanted = np.asarray(
+        counts if counts is not None else shares if shares is not None else np.ones(len(rank_factors)), float
+    )
     return tuple(
-        Tier(f"f{factor:g}", factor, float(share)) for factor, share in zip(rank_factors, wanted / wanted.sum(), strict=True)
+        Tier(f"f{factor:g}", factor, float(share))
+        for factor, share in zip(rank_factors, wanted / wanted.sum(), strict=True)
     )
 
 

@@ -9,7 +9,9 @@ Params = Any
 """A Flax parameter tree: nested dicts with arrays (or other pytrees) as leaves."""
 
 
-def map_named(function: Callable[..., Any], tree: Params, *rest: Params, is_leaf: Callable[[Any], bool] | None = None) -> Params:
+def map_named(
+    function: Callable[..., Any], tree: Params, *rest: Params, is_leaf: Callable[[Any], bool] | None = None
+) -> Params:
     """Maps ``function(path, leaf, ...)`` over a tree, the path written as in ``"dense_1/kernel"``.
 
     Args:

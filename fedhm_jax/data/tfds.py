@@ -111,7 +111,7 @@ def _find_keys(name: str, info: Any) -> tuple[str, str]:
     if keys is not None and len(keys) == 2 and keys[0] in images and keys[1] in labels:
         images, labels = [keys[0]], [keys[1]]
     if len(images) != 1 or len(labels) != 1:
-        allowed = f"a set with one image and one class label a sample (this one has: {', '.join(features)})"
+        allowed = f"a set with one image and one class label a sample (this one has: {', '.join(sorted(features))})"
         raise ConfigError.of("data.name", name, allowed)
     if features[images[0]].np_dtype != np.uint8:
         allowed = f"a set of 8-bit images (its pixels are {features[images[0]].np_dtype})"
@@ -126,10 +126,12 @@ def _open_source(builder: Any, split: str, field: str) -> Any:
         source = builder.as_data_source(split=split)
         count = len(source)
     except NotImplementedError as error:
-        allowed = f"a folder of sets prepared with --file_format=array_record ({_first_line(error)})"
-        raise ConfigError.of("data.data_dir", str(builder.data_path), allowed) from error
-    # Unknown names, malformed slices and slices past the end are one mistake to the user: a wrong split.
-    except Exception as error:
+        raise ConfigError(
+            f"data.data_dir must hold sets prepared with --file_format=array_record, but {builder.data_path} "
+            f"is in the {builder.info.file_format.value} format"
+        ) from error
+    # Unknown names, malformed slices and slices past the end are all ValueErrors.
+    except ValueError as error:
         raise _wrong_split(builder, split, field) from error
     if count == 0:
         raise _wrong_split(builder, split, field)
@@ -145,7 +147,6 @@ def _decode(
     source: Any, keys: tuple[str, str], classes: int, name: str, split: str, field: str
 ) -> Iterator[tuple[np.ndarray, int]]:
     image_key, label_key = keys
-    place = source.dataset_info.data_dir
     shape: tuple[int, ...] | None = None
     for start in range(0, len(source), _BATCH):
         indices = range(start, min(start + _BATCH, len(source)))
@@ -154,8 +155,10 @@ def _decode(
             with _quiet():
                 samples = source.__getitems__(list(indices))
         except Exception as error:
-            allowed = f"a folder with intact files; reading split {split!r} of {name!r} failed ({_first_line(error)})"
-            raise ConfigError.of("data.data_dir", str(place), allowed) from error
+            raise ConfigError(
+                f"data.data_dir must hold intact files, but reading split {split!r} of {name!r} from "
+                f"{source.dataset_info.data_dir} failed ({_first_line(error)})"
+            ) from error
         for index, sample in zip(indices, samples, strict=True):
             image, label = sample[image_key], int(sample[label_key])
             shape = shape or image.shape

@@ -1,7 +1,7 @@
 """The built-in models, by name.
 
-A model is a Flax linen module called as ``module(images, mask=mask, train=train)``. Kernels of its `LowRankDense` and `LowRankConv` layers are
-what tiers factorize; everything else is kept whole and averaged.
+A model is a Flax linen module called as ``module(images, mask=mask, train=train)``. Kernels of its `LowRankDense` and
+`LowRankConv` layers are what tiers factorize; everything else is kept whole and averaged.
 """
 
 from flax import linen as nn

@@ -8,7 +8,8 @@ from fedhm_jax.norms import NORMS
 
 
 class MLP(nn.Module):
-    """Flattened image, hidden layers with ReLU, linear classifier. Hidden kernels may be factorized, the classifier stays whole.
+    """Flattened image, hidden layers with ReLU, linear classifier. Hidden kernels may be factorized, the classifier
+    stays whole.
 
     Attributes:
         classes: number of outputs.

@@ -32,7 +32,9 @@ class BasicBlock(nn.Module):
         norm = NORMS[self.norm]
         strides = (self.stride, self.stride)
 
-        hidden = layer(self.features, strides=strides, padding=1, use_bias=False, method=self.convolution, name="conv_0")(images)
+        hidden = layer(
+            self.features, strides=strides, padding=1, use_bias=False, method=self.convolution, name="conv_0"
+        )(images)
         hidden = nn.relu(norm(name="norm_0")(hidden, mask=mask, train=train))
         hidden = layer(self.features, padding=1, use_bias=False, method=self.convolution, name="conv_1")(hidden)
         hidden = norm(name="norm_1")(hidden, mask=mask, train=train)

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MARKERS = "osD^vP*X"
-_GLOBAL = {"color": "black", "linewidth": 2.0, "linestyle": "--", "marker": ".", "markersize": 5, "zorder": 3}
+# broad and underneath: a full-rank tier's model is the global model, and both curves should be seen
+_GLOBAL = {"color": "0.65", "linewidth": 5.0, "marker": "o", "markersize": 8, "zorder": 1}
 _MOST_MARKED_POINTS = 30
 _MOST_NAMED_CLIENTS = 50
 _MOST_NAMED_CLASSES = 20

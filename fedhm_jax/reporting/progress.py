@@ -25,22 +25,24 @@ def round_progress(rounds: int, console: Console | None = None) -> Iterator[Call
         >>> import sys
         >>> with round_progress(2, Console(file=sys.stdout, width=80)) as show:
         ...     show({"round": 1, "seconds": 3.0, "clients": {"f1": 2}, "train_loss": {"f1": 0.5}})
-        round 1/2, training loss 0.500, 0:00:00 elapsed, 0:00:00 left
+        round 1/2, training loss 0.500, 0:00:00 elapsed
     """
     console = Console(stderr=True) if console is None else console
-    started = time.monotonic()
     latest: dict[str, str] = {}
     if not console.is_terminal:
+        started = time.monotonic()
+        ends: list[float] = []
 
         def print_line(record: Record) -> None:
             done = record["round"]
             latest.update(_metrics(record))
+            ends.append(time.monotonic())
             # one line per tenth of the run: print when this round enters a new tenth
             if done in (1, rounds) or done * 10 // rounds > (done - 1) * 10 // rounds:
-                elapsed = time.monotonic() - started
-                left = elapsed / done * (rounds - done)
-                words = [f"round {done}/{rounds}", *_in_words(latest), f"{_clock(elapsed)} elapsed"]
-                console.print(", ".join([*words, f"{_clock(left)} left"]), soft_wrap=True, highlight=False)
+                words = [f"round {done}/{rounds}", *_in_words(latest), f"{_clock(ends[-1] - started)} elapsed"]
+                if len(ends) > 1:  # the first round compiles, so its time says nothing about the others
+                    words.append(f"{_clock((ends[-1] - ends[0]) / (len(ends) - 1) * (rounds - done))} left")
+                console.print(", ".join(words), soft_wrap=True, highlight=False)
 
         yield print_line
         return
@@ -88,7 +90,7 @@ def _metrics(record: Record) -> dict[str, str]:
 
 
 def _in_words(metrics: dict[str, str]) -> list[str]:
-    return [f"{name} {value}" for name, value in metrics.items()]
+    return [f"{name} {metrics[name]}" for name in ("global accuracy", "training loss") if name in metrics]
 
 
 def _clock(seconds: float) -> str:

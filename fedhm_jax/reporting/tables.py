@@ -24,7 +24,7 @@ def accuracy_table(result: SimulationResult) -> Table:
     table.add_column("model")
     for heading in ("accuracy [%]", "top-5 [%]", "loss [nats]"):
         table.add_column(heading, justify="right")
-    for name in final["accuracy"]:
+    for name in ("global", *(cost.tier for cost in result.costs)):
         table.add_row(
             name,
             _fixed(final["accuracy"][name], 100, 2),
@@ -36,21 +36,18 @@ def accuracy_table(result: SimulationResult) -> Table:
 
 
 def cost_table(costs: Sequence[TierCost], history: Sequence[Record] = ()) -> Table:
-    """What each tier's clients carry, and what all rounds together took.
+    """What one client of each tier carries in one round, and below it what all rounds together took.
 
     Args:
         costs: one per tier.
         history: the rounds that were run; without any, the totals are left out.
 
     Returns:
-        A table with a row per tier and, given a history, one for all tiers together.
+        A table with a row per tier.
     """
-    table = Table(title="Costs of one client in one round, and of the whole run", title_justify="left")
-    if not history:
-        table.title = "Costs of one client in one round"
-    headings = ["f", "clients", "parameters", "MAC per sample", "down", "up"]
+    table = Table(title="Costs of one client in one round", title_justify="left", caption_justify="left")
     table.add_column("tier")
-    for heading in headings + (["run: down", "run: up", "run: MAC"] if history else []):
+    for heading in ("f", "clients", "parameters", "MAC per sample", "down", "up"):
         table.add_column(heading, justify="right")
     for cost in costs:
         table.add_row(
@@ -61,18 +58,11 @@ def cost_table(costs: Sequence[TierCost], history: Sequence[Record] = ()) -> Tab
             format_count(cost.macs),
             format_bytes(cost.bytes_down),
             format_bytes(cost.bytes_up),
-            *_run_totals(history, cost.tier),
         )
     if history:
-        table.add_section()
-        registered = f"{sum(cost.clients for cost in costs):g}"
         last = history[-1]
-        table.add_row(
-            *("all", "", registered, "", "", "", ""),
-            format_bytes(last["total_bytes_down"]),
-            format_bytes(last["total_bytes_up"]),
-            format_count(last["total_macs"]),
-        )
+        down, up = format_bytes(last["total_bytes_down"]), format_bytes(last["total_bytes_up"])
+        table.caption = f"Whole run: {down} down, {up} up, {format_count(last['total_macs'])} forward MAC"
     return table
 
 
@@ -88,13 +78,6 @@ def print_result(result: SimulationResult) -> None:
     if result.folder is not None:
         # a path must survive copying: no wrapping, no markup
         console.print(f"Written to {result.folder}", soft_wrap=True, markup=False, highlight=False)
-
-
-def _run_totals(history: Sequence[Record], tier: str) -> tuple[str, ...]:
-    if not history:
-        return ()
-    down, up, macs = (sum(record[key].get(tier, 0) for record in history) for key in ("bytes_down", "bytes_up", "macs"))
-    return format_bytes(down), format_bytes(up), format_count(macs)
 
 
 def _fixed(value: float | None, factor: float, decimals: int) -> str:

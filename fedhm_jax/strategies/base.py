@@ -21,8 +21,8 @@ class Strategy(NamedTuple):
         global_model: ``global_model(state) -> params``, the full-rank model.
         distribute: ``distribute(state) -> (params, ...)``, the model each tier receives, one tree a tier.
         contribute: ``contribute(tier, trained, client) -> Contribution``, what one client adds to the merge.
-        aggregate: ``aggregate(state, contribution, clients) -> state``, with the cohort's summed contribution and the number of clients of each
-            tier that trained, (tiers,) int32.
+        aggregate: ``aggregate(state, contribution, clients) -> state``, with the cohort's summed contribution and the
+            number of clients of each tier that trained, (tiers,) int32.
     """
 
     init: Callable[[Params], State]

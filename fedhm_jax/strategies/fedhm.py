@@ -1,8 +1,8 @@
 """FedHM: low-rank clients of one full-rank model.
 
-Yao, Pan, O'Neill, Dai, Wan, Jin, Sun: "FedHM: Efficient Federated Learning for Heterogeneous Models via Low-rank Factorization",
-arXiv 2111.14655. Each round the server factorizes its kernels once, sends every tier the leading directions its rank allows, and averages the
-recovered products of the trained factors.
+Yao, Pan, O'Neill, Dai, Wan, Jin, Sun: "FedHM: Efficient Federated Learning for Heterogeneous Models via Low-rank
+Factorization", arXiv 2111.14655. Each round the server factorizes its kernels once, sends every tier the leading
+directions its rank allows, and averages the recovered products of the trained factors.
 """
 
 import math
@@ -47,11 +47,13 @@ def fedhm(
     Args:
         plans: rank plan of each tier; an empty plan is the full-rank model itself.
         rank_factors: f of each tier, increasing.
-        weighting: ``uniform``: w_k equal; ``samples``: by sample count; ``rank_softmax``: ``w_k ~ exp(-f_k / temperature)``.
+        weighting: ``uniform``: w_k equal; ``samples``: by sample count; ``rank_softmax``: ``w_k ~ exp(-f_k /
+            temperature)``.
         temperature: T of ``rank_softmax``.
-        history: in a round without a client of the first tier, the old model joins as one more client of that tier, with the cohort's mean
-            sample count.
-        classifier: top-level layer whose rows (one a class) are averaged only over the clients that hold the class; None averages them over all.
+        history: in a round without a client of the first tier, the old model joins as one more client of that tier,
+            with the cohort's mean sample count.
+        classifier: top-level layer whose rows (one a class) are averaged only over the clients that hold the class;
+            None averages them over all.
 
     Returns:
         The strategy.
@@ -62,7 +64,8 @@ def fedhm(
         >>> [jax.tree.map(jnp.shape, params) for params in strategy.distribute(state)]
         [{'dense': {'kernel': (4, 4)}}, {'dense': {'kernel': Factors(v=(4, 1), u=(1, 4))}}]
 
-    Source: arXiv 2111.14655; weights, history term and per-class rows as in the authors' published code, the rows' weights normalised here.
+    Source: arXiv 2111.14655; weights, history term and per-class rows as in the authors' published code, the rows'
+    weights normalised here.
     """
     largest = {path: max(plan.get(path, 0) for plan in plans) for path in sorted(set().union(*plans))}
     softmax = [math.exp((rank_factors[0] - factor) / temperature) for factor in rank_factors]
@@ -74,7 +77,7 @@ def fedhm(
         return tuple(with_factors(state.params, state.factors, plan) if plan else state.params for plan in plans)
 
     def client_weight(tier: int, client: Client, dtype: jnp.dtype) -> jax.Array:
-        weight = {"uniform": 1, "samples": client.count, "rank_softmax": softmax[tier]}[weighting]
+        weight = {"uniform": 1, "samples": client.size, "rank_softmax": softmax[tier]}[weighting]
         return jnp.where(client.present, jnp.asarray(weight, dtype), 0)
 
     def spread(weight: jax.Array, params: Params, owned: jax.Array) -> Params:

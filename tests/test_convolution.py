@@ -1,0 +1,62 @@
+"""Every way to compute a convolution against a plain loop over output positions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedhm_jax.convolution import conv2d, same_padding
+
+CASES = [  # image side lengths, kernel, strides, padding
+    ((5, 5), (3, 3), (1, 1), ((1, 1), (1, 1))),
+    ((6, 7), (3, 3), (2, 2), ((1, 1), (1, 1))),
+    ((8, 8), (3, 3), (2, 2), ((0, 1), (0, 1))),
+    ((6, 6), (1, 3), (1, 2), ((0, 0), (1, 1))),
+    ((6, 6), (3, 1), (2, 1), ((1, 1), (0, 0))),
+    ((7, 5), (1, 1), (2, 2), ((0, 0), (0, 0))),
+    ((9, 8), (5, 2), (3, 1), ((2, 0), (0, 1))),
+]
+
+
+def loop_convolution(images, kernel, strides, padding):
+    padded = np.pad(images, ((0, 0), *padding, (0, 0)))
+    (kh, kw, _, out), (s, t) = kernel.shape, strides
+    rows, columns = (padded.shape[1] - kh) // s + 1, (padded.shape[2] - kw) // t + 1
+    result = np.zeros((len(images), rows, columns, out))
+    for y in range(rows):
+        for x in range(columns):
+            window = padded[:, y * s : y * s + kh, x * t : x * t + kw]
+            result[:, y, x] = np.einsum("nabc,abco->no", window, kernel)
+    return result
+
+
+@pytest.mark.parametrize("method", ["gemm", "canonical", "lax", "auto"])
+@pytest.mark.parametrize(("sides", "taps", "strides", "padding"), CASES)
+def test_values_and_gradients_equal_the_loop(method, sides, taps, strides, padding):
+    generator = np.random.default_rng(0)
+    images, kernel = generator.normal(size=(2, *sides, 3)), generator.normal(size=(*taps, 3, 4))
+    wanted = loop_convolution(images, kernel, strides, padding)
+    cotangent = generator.normal(size=wanted.shape)
+    with jax.enable_x64(True):
+        result, pull = jax.vjp(
+            lambda x, k: conv2d(x, k, strides, padding, method), jnp.array(images), jnp.array(kernel)
+        )
+        image_gradient, kernel_gradient = pull(jnp.array(cotangent))
+    np.testing.assert_allclose(result, wanted, atol=1e-12)
+
+    # The convolution is linear in each argument, so <gradient, direction> is the convolution of the direction itself.
+    direction = generator.normal(size=images.shape)
+    slope = (loop_convolution(direction, kernel, strides, padding) * cotangent).sum()
+    np.testing.assert_allclose((np.asarray(image_gradient) * direction).sum(), slope, rtol=1e-10)
+    direction = generator.normal(size=kernel.shape)
+    slope = (loop_convolution(images, direction, strides, padding) * cotangent).sum()
+    np.testing.assert_allclose((np.asarray(kernel_gradient) * direction).sum(), slope, rtol=1e-10)
+
+
+@pytest.mark.parametrize("size", range(1, 12))
+@pytest.mark.parametrize("kernel", [1, 2, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_same_padding_gives_one_output_per_stride(size, kernel, stride):
+    before, after = same_padding(size, kernel, stride)
+    assert (size + before + after - kernel) // stride + 1 == -(-size // stride)
+    assert before <= after <= before + 1

@@ -1,0 +1,116 @@
+"""Factorize and recover against linear algebra."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedhm_jax.decomposition import (
+    factorize,
+    factorize_tree,
+    is_factors,
+    matrix_shape,
+    recover,
+    recover_tree,
+    truncate,
+    with_factors,
+)
+
+SIDES = st.integers(1, 6)
+KERNEL_SHAPES = st.one_of(st.tuples(SIDES, SIDES), st.tuples(st.integers(1, 3), st.integers(1, 3), SIDES, SIDES))
+
+
+def as_matrix(kernel):
+    """The paper's M with rows (o, kh) and columns (i, kw), written as loops."""
+    if kernel.ndim == 2:
+        return kernel.T
+    kh, kw, inputs, outputs = kernel.shape
+    matrix = np.zeros((outputs * kh, inputs * kw))
+    for o in range(outputs):
+        for a in range(kh):
+            for i in range(inputs):
+                for b in range(kw):
+                    matrix[o * kh + a, i * kw + b] = kernel[a, b, i, o]
+    return matrix
+
+
+@settings(max_examples=40, deadline=None)
+@given(shape=KERNEL_SHAPES, seed=st.integers(0, 2**16), data=st.data())
+def test_truncation_error_is_that_of_eckart_and_young(shape, seed, data):
+    kernel = np.random.default_rng(seed).normal(size=shape)
+    rank = data.draw(st.integers(1, min(matrix_shape(shape))))
+    with jax.enable_x64(True):
+        error = np.linalg.norm(np.asarray(recover(factorize(jnp.array(kernel), rank))) - kernel)
+    singular_values = np.linalg.svd(as_matrix(kernel), compute_uv=False)
+    np.testing.assert_allclose(error, np.sqrt((singular_values[rank:] ** 2).sum()), atol=1e-10)
+
+
+@settings(max_examples=20, deadline=None)
+@given(shape=KERNEL_SHAPES, seed=st.integers(0, 2**16))
+def test_recovering_a_full_rank_factorization_gives_the_kernel_back(shape, seed):
+    kernel = np.random.default_rng(seed).normal(size=shape)
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(recover(factorize(jnp.array(kernel), min(matrix_shape(shape)))), kernel, atol=1e-12)
+
+
+def test_factors_share_the_singular_values_evenly():
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 4, 5))
+    with jax.enable_x64(True):
+        v, u = factorize(jnp.array(kernel), 6)
+        v, u = np.asarray(v).reshape(-1, 6), np.moveaxis(np.asarray(u), -2, 0).reshape(6, -1)
+    values = np.linalg.svd(as_matrix(kernel), compute_uv=False)[:6]
+    np.testing.assert_allclose(v.T @ v, np.diag(values), atol=1e-12)
+    np.testing.assert_allclose(u @ u.T, np.diag(values), atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(6, 9), (3, 2, 4, 5)])
+def test_truncating_factors_is_factorizing_at_the_smaller_rank(shape):
+    kernel = np.random.default_rng(1).normal(size=shape)
+    with jax.enable_x64(True):
+        nested = recover(truncate(factorize(jnp.array(kernel), 5), 2))
+        np.testing.assert_allclose(nested, recover(factorize(jnp.array(kernel), 2)), atol=1e-12)
+
+
+@pytest.mark.parametrize("rank", [0, -1, 4])
+def test_an_impossible_rank_is_refused(rank):
+    with pytest.raises(ValueError, match="must be from 1 to 3"):
+        factorize(jnp.ones((3, 8)), rank)
+
+
+def random_tree():
+    generator = np.random.default_rng(2)
+    shapes = {"a": (8, 6), "b": (8, 6), "c": (3, 3, 2, 4), "d": (5, 5)}
+    return {
+        name: {"kernel": generator.normal(size=shape), "bias": generator.normal(size=shape[-1])}
+        for name, shape in shapes.items()
+    }
+
+
+def test_a_tree_is_factorized_kernel_by_kernel():
+    tree, plan = random_tree(), {"a/kernel": 3, "b/kernel": 1, "c/kernel": 5}
+    with jax.enable_x64(True):
+        tree = jax.tree.map(jnp.array, tree)
+        factors = factorize_tree(tree, plan)
+        assert {path: node.rank for path, node in factors.items()} == plan
+        tier = with_factors(tree, factors, {"a/kernel": 2, "c/kernel": 5})
+        whole = recover_tree(tier)
+        np.testing.assert_allclose(whole["a"]["kernel"], recover(factorize(tree["a"]["kernel"], 2)), atol=1e-12)
+        np.testing.assert_allclose(whole["c"]["kernel"], recover(factorize(tree["c"]["kernel"], 5)), atol=1e-12)
+    kept = [name for name in tree if not is_factors(tier[name]["kernel"])]
+    assert kept == ["b", "d"]
+    for name in kept:
+        assert tier[name]["kernel"] is tree[name]["kernel"]
+
+
+def test_equal_matrix_shapes_share_one_decomposition():
+    tree, plan = random_tree(), {"a/kernel": 3, "b/kernel": 1, "c/kernel": 5, "d/kernel": 2}
+    jaxpr = jax.make_jaxpr(lambda tree: factorize_tree(tree, plan))(jax.tree.map(jnp.float32, tree))
+    batches = [
+        equation.invars[0].aval.shape
+        for inner in [jaxpr.jaxpr, *(e.params["jaxpr"].jaxpr for e in jaxpr.eqns if "jaxpr" in e.params)]
+        for equation in inner.eqns
+        if equation.primitive.name == "svd"
+    ]
+    assert sorted(batches) == [(1, 5, 5), (1, 6, 12), (2, 8, 6)]

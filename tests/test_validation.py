@@ -1,0 +1,167 @@
+"""Every bad value is answered with one sentence that names the field, the value and what is allowed."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedhm_jax.config import OutputConfig, PartitionConfig, SimulationConfig, TiersConfig
+from fedhm_jax.errors import ConfigError
+from fedhm_jax.validation import check_config, check_types
+
+
+def changed(**values: Any) -> SimulationConfig:
+    """The default config with fields replaced: ``changed(local__epochs=2)``."""
+    config = SimulationConfig()
+    for path, value in values.items():
+        section, name = path.split("__")
+        config = replace(config, **{section: replace(getattr(config, section), **{name: value})})
+    return config
+
+
+INTEGER_FIELDS = ["server.rounds", "local.epochs", "local.batch_size", "partition.clients", "evaluation.every"]
+OPTIONAL_INTEGER_FIELDS = ["local.steps", "server.cohort_size", "server.clients_per_chunk", "data.train_samples"]
+NUMBER_FIELDS = ["local.learning_rate", "partition.alpha", "strategy.temperature", "server.participation"]
+
+WRONG_TYPES = [
+    *((field, value, "an integer") for field in INTEGER_FIELDS for value in (1.0, "1", True, None)),
+    *((field, value, "an integer or None") for field in OPTIONAL_INTEGER_FIELDS for value in (1.0, "1", True)),
+    *(
+        (field, value, "a finite number")
+        for field in NUMBER_FIELDS
+        for value in ("1", None, True, float("nan"), float("inf"), 10**400)
+    ),
+    ("strategy.history", 1, "True or False"),
+    ("strategy.history", "yes", "True or False"),
+    ("data.name", 3, "a string"),
+    ("data.data_dir", "folder", "a path (pathlib.Path) or None"),
+    ("model.name", "vgg", "one of 'mlp', 'cnn', 'resnet8', 'resnet20', 'resnet18', 'resnet34'"),
+    ("model.norm", "batch", "one of 'none', 'group', 'batch_static', 'batch_test' or None"),
+    ("partition.method", 1, "one of 'iid', 'dirichlet', 'dirichlet_equal', 'shards', 'quantity'"),
+    ("tiers.rank_factors", 2.0, "a tuple of finite numbers"),
+    ("tiers.rank_factors", [1.0, 2.0], "a tuple of finite numbers"),
+    ("tiers.rank_factors", (1.0, "2"), "a tuple of finite numbers"),
+    ("tiers.rank_factors", (1.0, float("inf")), "a tuple of finite numbers"),
+    ("tiers.counts", (5.0, 5.0, 5.0, 5.0), "a tuple of integers or None"),
+    ("local.milestones", (1, True), "a tuple of integers"),
+]
+
+WRONG_VALUES = [
+    *((field, 0, "an integer of at least 1") for field in (*INTEGER_FIELDS, *OPTIONAL_INTEGER_FIELDS)),
+    *((field, -3, "an integer of at least 1") for field in (*INTEGER_FIELDS, *OPTIONAL_INTEGER_FIELDS)),
+    ("data.test_samples", 0, "an integer of at least 1"),
+    ("partition.min_samples", 0, "an integer of at least 1"),
+    ("partition.classes_per_client", 0, "an integer of at least 1"),
+    ("evaluation.batch_size", 0, "an integer of at least 1"),
+    ("evaluation.statistics_samples", 0, "an integer of at least 1"),
+    *(
+        (field, value, "a number above 0")
+        for field in ("local.learning_rate", "partition.alpha", "strategy.temperature")
+        for value in (0.0, -0.5, 0)
+    ),
+    *(
+        (field, -1e-9, "a number of at least 0")
+        for field in ("local.weight_decay", "local.frobenius_decay", "local.proximal")
+    ),
+    ("local.momentum", 1.0, "a number of at least 0 and below 1"),
+    ("local.momentum", -0.1, "a number of at least 0 and below 1"),
+    ("server.participation", 0.0, "a number above 0 and at most 1"),
+    ("server.participation", 1.01, "a number above 0 and at most 1"),
+    ("local.decay_rate", 0.0, "a number above 0 and at most 1"),
+    ("local.decay_rate", 1.5, "a number above 0 and at most 1"),
+    ("server.seed", -1, "an integer of at least 0 and below 2**32"),
+    ("server.seed", 2**32, "an integer of at least 0 and below 2**32"),
+    ("data.name", "", "a name that is not empty"),
+    ("data.train_split", " ", "a name that is not empty"),
+    ("local.optimizer", "", "a name that is not empty"),
+    ("model.hidden", (64, 0), "integers of at least 1"),
+    ("tiers.rank_factors", (), "one or more numbers of at least 1, strictly increasing"),
+    ("tiers.rank_factors", (0.5, 2.0), "one or more numbers of at least 1, strictly increasing"),
+    ("tiers.rank_factors", (2.0, 1.0), "one or more numbers of at least 1, strictly increasing"),
+    ("tiers.rank_factors", (1.0, 2.0, 2.0), "one or more numbers of at least 1, strictly increasing"),
+    ("tiers.shares", (0.5, 0.5, 0.5, -0.5), "numbers of at least 0 that sum to 1"),
+    ("tiers.shares", (0.25, 0.25, 0.25, 0.2), "numbers of at least 0 that sum to 1"),
+    ("tiers.shares", (), "numbers of at least 0 that sum to 1"),
+    ("tiers.shares", (0.5, 0.5), "one share per tier (tiers.rank_factors is (1.0, 2.0, 4.0, 8.0))"),
+    ("tiers.counts", (21, 0, 0, -1), "integers of at least 0"),
+    ("tiers.counts", (10, 10), "one count per tier (tiers.rank_factors is (1.0, 2.0, 4.0, 8.0))"),
+    ("tiers.counts", (5, 5, 5, 4), "integers that sum to partition.clients (20)"),
+    ("local.milestones", (0, 3), "integers of at least 1, strictly increasing"),
+    ("local.milestones", (5, 3), "integers of at least 1, strictly increasing"),
+    ("server.cohort_size", 21, "at most partition.clients (20)"),
+    ("model.full_rank_blocks", -1, "an integer of at least 0"),
+    ("model.full_rank_blocks", 1, "unset unless model.name is a ResNet (model.name is 'cnn')"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "allowed"), WRONG_TYPES + WRONG_VALUES)
+def test_a_bad_value_is_named_with_what_is_allowed(field: str, value: Any, allowed: str) -> None:
+    shown = value if isinstance(value, int | float) else repr(value)
+    with pytest.raises(ConfigError) as caught:
+        check_config(changed(**{field.replace(".", "__"): value}))
+    assert str(caught.value) == f"{field} is {shown}, but must be {allowed}"
+
+
+def test_a_field_that_needs_another_one_says_so() -> None:
+    cases = {
+        "data.data_dir is None, but must be the folder of the images when data.name is 'folder'": changed(
+            data__name="folder"
+        ),
+        "local.milestones is (), but must be one or more rounds when local.schedule is 'step'": changed(
+            local__schedule="step"
+        ),
+        "tiers.counts is (5, 5, 5, 5), but must be unset when tiers.shares is given "
+        "(tiers.shares is (0.25, 0.25, 0.25, 0.25))": changed(tiers__shares=(0.25,) * 4, tiers__counts=(5,) * 4),
+    }
+    for sentence, config in cases.items():
+        with pytest.raises(ConfigError) as caught:
+            check_config(config)
+        assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        SimulationConfig(),
+        changed(local__learning_rate=1, local__weight_decay=0, local__momentum=0),  # an integer is fine for a float
+        changed(tiers__rank_factors=(2, 4, 8, 12), tiers__shares=(0.7, 0.1, 0.1, 0.1)),
+        SimulationConfig(tiers=TiersConfig((1.0, 3.0), counts=(0, 7)), partition=PartitionConfig(clients=7)),
+        SimulationConfig(partition=PartitionConfig(clients=1)),  # fewer clients than tiers
+        changed(tiers__shares=(1 / 3, 1 / 3, 1 / 3, 0)),
+        changed(local__schedule="step", local__milestones=(100, 150), local__decay_rate=1),
+        changed(model__name="resnet18", model__full_rank_blocks=0),
+        changed(model__name="mlp", model__hidden=()),
+        changed(server__cohort_size=20, server__participation=1, server__seed=2**32 - 1),
+        changed(data__name="folder", data__data_dir=Path("images")),
+        changed(local__steps=1, partition__min_samples=1, data__train_samples=1),
+    ],
+)
+def test_values_on_the_allowed_side_pass(config: SimulationConfig) -> None:
+    check_config(config)
+
+
+def test_parts_of_the_wrong_kind_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"^local is \{'epochs': 1\}, but must be a LocalConfig$"):
+        check_types(SimulationConfig(local={"epochs": 1}))
+    with pytest.raises(ConfigError, match=r"^config is None, but must be a SimulationConfig$"):
+        check_config(None)
+
+
+def test_the_output_folder_must_be_new_and_possible(tmp_path: Path) -> None:
+    check_config(SimulationConfig(output=OutputConfig(folder=tmp_path / "deep" / "new")))
+    assert not (tmp_path / "deep").exists(), "checking leaves nothing behind"
+
+    with pytest.raises(ConfigError) as caught:
+        check_config(SimulationConfig(output=OutputConfig(folder=tmp_path)))
+    assert str(caught.value) == f"output.folder is '{tmp_path}', but must be a folder that does not exist yet"
+
+    dangling = tmp_path / "link"
+    dangling.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="a folder that does not exist yet"):
+        check_config(SimulationConfig(output=OutputConfig(folder=dangling)))
+
+    file = tmp_path / "file"
+    file.write_text("text")
+    with pytest.raises(ConfigError, match=f"in a place that can be written to, which {file} is not"):
+        check_config(SimulationConfig(output=OutputConfig(folder=file / "run")))
