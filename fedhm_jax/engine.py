@@ -117,7 +117,7 @@ def sum_over_clients(
             return jax.tree.map(jnp.add, total, function(clients[start], start < count))
         ids = lax.dynamic_slice(clients, (start,), (chunk,))
         results = jax.vmap(function)(ids, start + jnp.arange(chunk, dtype=start.dtype) < count)
-        return jax.tree.map(lambda sums, values: sums + values.sum(0), total, results)
+        return jax.tree.map(lambda sums, values: sums + values.sum(0, dtype=sums.dtype), total, results)
 
     shapes = jax.eval_shape(function, jax.ShapeDtypeStruct((), clients.dtype), jax.ShapeDtypeStruct((), bool))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)

@@ -17,7 +17,7 @@ from fedhm_jax.decomposition import is_factors
 from fedhm_jax.engine import Engine, build_engine
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.evaluation import EvaluationData, build_evaluate, place_evaluation
-from fedhm_jax.models import build_model
+from fedhm_jax.models import RESNETS, build_model
 from fedhm_jax.optimizers import optimizer_by_name
 from fedhm_jax.rank_plan import factorizable_kernels, plan_ranks
 from fedhm_jax.results import RunPlan, TierCost
@@ -191,6 +191,8 @@ def _local_training(local: LocalConfig) -> LocalTraining:
 
 
 def _built_in_model(model: ModelConfig, classes: int, server: ServerConfig) -> nn.Module:
+    if model.full_rank_blocks is not None and model.full_rank_blocks > (most := sum(RESNETS[model.name][0])):
+        raise ConfigError.of("model.full_rank_blocks", model.full_rank_blocks, f"from 0 to {most} for {model.name}")
     return build_model(
         model.name,
         classes,

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 from fedhm_jax.data import Dataset, dataset_from_arrays, load_dataset
 from fedhm_jax.data.cache import UndecodedSplit, read_cached
+from fedhm_jax.data.tfds import _quiet
 from fedhm_jax.errors import ConfigError
 
 REAL = Path(__file__).parents[1].parent / "shared" / "tfds"
@@ -219,10 +221,12 @@ def test_grayscale_folder_keeps_one_channel(tmp_path):
 
 def test_one_colour_image_makes_all_colour(tmp_path):
     save(tmp_path / "mixed" / "train" / "one" / "0.png", random_pixels(1, 4, 6))
-    save(tmp_path / "mixed" / "test" / "one" / "0.png", random_pixels(2, 4, 6, 4))
+    save(tmp_path / "mixed" / "train" / "one" / "1.png", random_pixels(2, 4, 6, 4))
+    save(tmp_path / "mixed" / "test" / "one" / "0.png", random_pixels(3, 4, 6))
     dataset = load_pictures(tmp_path / "mixed")
     assert np.array_equal(dataset.train_images[0], np.repeat(random_pixels(1, 4, 6)[..., None], 3, axis=-1))
-    assert np.array_equal(dataset.test_images[0], random_pixels(2, 4, 6, 4)[..., :3])
+    assert np.array_equal(dataset.train_images[1], random_pixels(2, 4, 6, 4)[..., :3])
+    assert np.array_equal(dataset.test_images[0], np.repeat(random_pixels(3, 4, 6)[..., None], 3, axis=-1))
 
 
 def test_folder_reads_jpeg(pictures):
@@ -546,6 +550,18 @@ def test_tfds_supervised_keys_choose_among_several_labels(tmp_path):
     message = refusal(load_toy, tmp_path / "two")
     assert message.startswith("data.name is 'toy', but must be ")
     assert "image, kind, parity" in message
+
+
+def test_tfds_warnings_and_log_lines_are_hidden_only_while_it_works(caplog):
+    from absl import logging
+
+    with _quiet():
+        logging.warning("hidden")
+        warnings.warn("hidden", UserWarning, stacklevel=1)
+    logging.warning("shown")
+    assert [record.message for record in caplog.records] == ["shown"]
+    with pytest.warns(UserWarning, match="shown"):
+        warnings.warn("shown", UserWarning, stacklevel=1)
 
 
 @pytest.mark.parametrize("label", [-1, 3])

@@ -92,9 +92,22 @@ def test_different_seeds_deal_differently(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_parts_are_shuffled(method):
-    """The first samples of a part must not all be of one class where the part holds several."""
+    """Labels change often along a part; sorted by label they would change at most nine times."""
     part = max(deal(method, BALANCED, 10, alpha=5.0), key=len)
-    assert np.count_nonzero(np.diff(part) < 0) > part.size / 4
+    assert np.count_nonzero(np.diff(BALANCED[part])) > part.size / 4
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_client_draws_from_all_over_a_class(method):
+    """The data may come in some order within a class; the range of 20 or more random draws of 200 is wide."""
+    checked = 0
+    for part in deal(method, BALANCED, 10, alpha=1.0, clients=8):
+        for label in range(10):
+            members = part[BALANCED[part] == label]
+            if 20 <= members.size <= 100:
+                assert np.ptp(members) > 120
+                checked += 1
+    assert checked >= 5
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -106,8 +119,9 @@ def test_labels_stay_as_they_are(method):
 
 
 @pytest.mark.parametrize("split", [dirichlet, quantity_skew])
-def test_large_alpha_gives_even_sizes(split):
-    sizes = [part.size for part in split(BALANCED, 8, 1e9, 1, 0)]
+@pytest.mark.parametrize("alpha", [1e9, 1e308])
+def test_large_alpha_gives_even_sizes(split, alpha):
+    sizes = [part.size for part in split(BALANCED, 8, alpha, 1, 0)]
     assert max(sizes) - min(sizes) <= 10  # each of 10 classes may round by one
 
 
@@ -163,6 +177,19 @@ def test_quantity_skew_has_iid_labels():
 def test_floor_is_filled_from_the_largest_client():
     sizes = sorted(part.size for part in quantity_skew(np.zeros(100, int), 3, 1e-9, 10, seed=0))
     assert sizes == [10, 10, 80]
+
+
+def test_floor_takes_from_whoever_is_largest_at_the_moment():
+    before = [part.size for part in quantity_skew(BALANCED, 12, 0.7, 1, seed=4)]
+    expected = list(before)
+    while min(expected) < 120:
+        expected[expected.index(min(expected))] += 1
+        expected[expected.index(max(expected))] -= 1
+    after = [part.size for part in quantity_skew(BALANCED, 12, 0.7, 120, seed=4)]
+    assert min(before) > 1  # so that nothing was moved
+    assert sum(size > 140 for size in before) > 3
+    # Ties make the order of giving arbitrary among equals, the sizes themselves are determined.
+    assert sorted(after) == sorted(expected)
 
 
 def test_shards_of_whole_classes_hold_exactly_that_many():

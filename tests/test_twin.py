@@ -3,12 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import twin
 from flax import linen as nn
 
 from fedhm_jax.client import LocalTraining, build_local_update
@@ -24,10 +26,10 @@ from fedhm_jax.norms import NORMS
 from fedhm_jax.optimizers import optimizer_by_name
 from fedhm_jax.strategies import Strategy, fedhm
 from fedhm_jax.tree import map_named, named_leaves
-from tests import twin
 
 CLASSES, BATCH_SIZE = 7, 4
 RANK_FACTORS = (1.0, 2.0, 4.0)
+TIER_NAMES = ("f1", "f2", "f4")
 # All different, and none a multiple of the batch size.
 SIZES = (3, 5, 6, 7, 9, 10, 11)
 
@@ -36,6 +38,10 @@ EVERY_TIER = Cohort((np.int32([1, 6]), np.int32([6, 0, 5]), np.int32([2, 3])), n
 NO_STRONGEST = Cohort((np.int32([4, 1]), np.int32([5, 3, 1]), np.int32([2, 6])), np.int32([0, 2, 2]))
 NO_MIDDLE = Cohort((np.int32([2, 0]), np.int32([4, 4, 4]), np.int32([1, 0])), np.int32([2, 0, 1]))
 NOBODY = Cohort((np.int32([2, 0]), np.int32([4, 4, 4]), np.int32([1, 0])), np.int32([0, 0, 0]))
+
+
+# The rounds are so short that compiling them is all the time there is.
+QUICK_COMPILATION = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 class ConvNet(nn.Module):
@@ -51,9 +57,9 @@ class ConvNet(nn.Module):
         hidden = nn.relu(max_pool(norm(name="norm_0")(hidden, mask=mask, train=train)))
         hidden = LowRankConv(6, strides=(2, 2), method=method, name="conv_0")(hidden)
         hidden = nn.relu(norm(name="norm_1")(hidden, mask=mask, train=train))
-        hidden = LowRankConv(
-            8, (3, 2), (1, 2), padding=((1, 0), (0, 1)), use_bias=False, method=method, name="conv_1"
-        )(hidden)
+        hidden = LowRankConv(8, (3, 2), (1, 2), padding=((1, 0), (0, 1)), use_bias=False, method=method, name="conv_1")(
+            hidden
+        )
         hidden = nn.relu(norm(name="norm_2")(hidden, mask=mask, train=train))
         hidden = LowRankDense(10, name="dense")(hidden.reshape(hidden.shape[0], -1))
         return nn.Dense(CLASSES, name="classifier")(nn.relu(hidden))
@@ -111,13 +117,6 @@ NETWORKS = {
 }
 
 
-def build_module(network: str, convolution: ConvMethod) -> nn.Module:
-    norm = "batch_static" if network.endswith("batch norm") else "none"
-    if network.startswith("mlp"):
-        return MLP(CLASSES, hidden=(12, 9), norm=norm)
-    return ConvNet(norm, convolution)
-
-
 @dataclass(frozen=True)
 class Case:
     """A federated run, in numbers that both sides understand."""
@@ -132,7 +131,10 @@ class Case:
     classifier: str | None = None
     convolution: ConvMethod = "gemm"
     clients_per_chunk: int = 1
-    seed: int = 0
+
+    @property
+    def batch_norm(self) -> bool:
+        return self.network.endswith("batch norm")
 
     @property
     def method(self) -> twin.Method:
@@ -175,9 +177,29 @@ class Fast(NamedTuple):
     dtype: type
 
 
+def build_module(case: Case) -> nn.Module:
+    norm = "batch_static" if case.batch_norm else "none"
+    if case.network.startswith("mlp"):
+        return MLP(CLASSES, hidden=(12, 9), norm=norm)
+    return ConvNet(norm, case.convolution)
+
+
+def draw_params(module: nn.Module, image_shape: tuple[int, int, int], dtype: type) -> Any:
+    """Random biases and scales too: zeros and ones would hide errors in them."""
+    images = jnp.zeros((1, *image_shape), jnp.float32)
+    shapes = jax.eval_shape(lambda key: module.init(key, images, train=True)["params"], jax.random.key(0))
+    generator = np.random.default_rng(0)
+
+    def draw(path: str, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        spread = math.sqrt(2 / math.prod(leaf.shape[:-1])) if path.endswith("kernel") else 0.1
+        return jnp.asarray(path.endswith("scale") + spread * generator.normal(size=leaf.shape), dtype)
+
+    return map_named(draw, shapes)
+
+
 def assemble(case: Case, samples: Samples, dtype: type) -> Fast:
     network, recipe = NETWORKS[case.network], case.recipe
-    module = build_module(case.network, case.convolution)
+    module = build_module(case)
 
     def apply(params: Any, images: jax.Array, *, mask: jax.Array, train: bool, key: jax.Array) -> jax.Array:
         return module.apply({"params": params}, images, mask=mask, train=train)
@@ -203,22 +225,16 @@ def assemble(case: Case, samples: Samples, dtype: type) -> Fast:
     engine = build_engine(
         strategy,
         build_local_update(apply, training, capacity=max(SIZES)),
-        build_evaluate(module, has_statistics=case.network.endswith("batch norm")),
-        ["f1", "f2", "f4"],
+        build_evaluate(module, has_statistics=case.batch_norm),
+        TIER_NAMES,
         case.clients_per_chunk,
     )
-    images = jnp.zeros((1, *network.image_shape), jnp.float32)
-    params = jax.tree.map(
-        lambda leaf: leaf.astype(dtype), module.init(jax.random.key(case.seed), images, train=True)["params"]
-    )
-    # Zero biases and unit scales would hide errors in them.
-    generator = np.random.default_rng(case.seed)
-    params = jax.tree.map(lambda leaf: leaf + jnp.asarray(0.1 * generator.normal(size=leaf.shape), dtype), params)
+    params = draw_params(module, network.image_shape, dtype)
     return Fast(
         module,
-        Engine(jax.jit(engine.round_step), jax.jit(engine.evaluate)),
+        Engine(*(jax.jit(function, compiler_options=QUICK_COMPILATION) for function in engine)),
         strategy,
-        jax.jit(strategy.init)(params),
+        jax.jit(strategy.init, compiler_options=QUICK_COMPILATION)(params),
         place_clients(samples.images, samples.labels, samples.parts, CLASSES, dtype),
         dtype,
     )
@@ -286,11 +302,46 @@ def check_rounds(case: Case, cohorts: Sequence[Cohort], dtype: type, tolerance: 
             assert (got.samples, got.clients) == (want.samples, want.clients), (number, tier)
 
 
+def check_evaluation(case: Case, dtype: type, tolerance: float) -> None:
+    """Holds logits and test sums of the global model and of every tier's against the twin."""
+    network = NETWORKS[case.network]
+    samples = draw_samples(network.image_shape)
+    fast = assemble(case, samples, dtype)
+    # Three test batches, the last with two places of padding; three batches for the statistics.
+    test = place_evaluation(samples.test_images, samples.test_labels, 5, len(samples.labels), 17, seed=0, dtype=dtype)
+    assert test.mask.sum() == 13
+    assert test.statistics_rows.shape == (3, 5)
+    images, test_images = (twin.normalise(some, samples.images) for some in (samples.images, samples.test_images))
+    batches = [images[rows] for rows in np.asarray(test.statistics_rows)]
+
+    @partial(jax.jit, compiler_options=QUICK_COMPILATION)
+    def predict(params: Any) -> jax.Array:
+        variables = {"params": params}
+        if case.batch_norm:
+            variables["batch_stats"] = static_statistics(fast.module, params, fast.data, test.statistics_rows)
+        return fast.module.apply(variables, jnp.asarray(test_images, dtype), train=False)
+
+    found = fast.engine.evaluate(fast.state, fast.data, test)
+    received = (fast.strategy.global_model(fast.state), *fast.strategy.distribute(fast.state))
+    server = to_numpy(received[0])
+    names = ("global", *TIER_NAMES)
+    assert set(found) == set(names)
+    for name, params, plan in zip(names, received, ({}, *network.plans), strict=True):
+        metrics, model = found[name], twin.distribute(server, plan)
+        model |= twin.static_statistics(network.layers, model, batches)
+        logits = twin.predict(network.layers, model, test_images)
+        assert distance(np.asarray(predict(params)), logits) < tolerance, name
+        np.testing.assert_allclose(metrics.loss, twin.losses(logits, samples.test_labels).sum(), rtol=tolerance)
+        assert metrics.accuracy == twin.hits(logits, samples.test_labels, 1), name
+        assert metrics.top5 == twin.hits(logits, samples.test_labels, 5), name
+        assert metrics.samples == len(samples.test_labels), name
+
+
 FULL = twin.Recipe(
     learning_rate=0.05, momentum=0.9, weight_decay=0.03, frobenius_decay=0.05, proximal=0.2, masked_loss=True
 )
 PLAIN = twin.Recipe(learning_rate=0.1)
-IN_A_ROW = (EVERY_TIER, NO_STRONGEST)
+IN_A_ROW = (EVERY_TIER, NO_STRONGEST, NO_MIDDLE, NOBODY)
 
 CASES = {
     "plain": Case("mlp", PLAIN),
@@ -299,14 +350,28 @@ CASES = {
     "steps": Case("mlp", FULL, steps=5, weighting="rank_softmax", classifier="classifier", clients_per_chunk=2),
     "no history": Case("mlp", replace(FULL, masked_loss=False), history=False, classifier="classifier"),
     "conv": Case("conv", FULL, epochs=2, weighting="samples"),
+    "conv, gemm, chunks": Case("conv", PLAIN, convolution="gemm", clients_per_chunk=3),
+    "conv, canonical": Case("conv", PLAIN, convolution="canonical"),
     "conv, batch norm": Case(
         "conv, batch norm", FULL, classifier="classifier", convolution="canonical", clients_per_chunk=2
     ),
-    "conv, batch norm, lax": Case("conv, batch norm", FULL, steps=4, convolution="lax", clients_per_chunk=3),
+    "conv, lax": Case("conv", FULL, steps=4, history=False, convolution="lax", clients_per_chunk=3),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_rounds_in_float64(name: str) -> None:
+def test_rounds_in_a_row(name: str) -> None:
     with jax.enable_x64(True):
         check_rounds(CASES[name], IN_A_ROW, np.float64, tolerance=1e-9)
+
+
+@pytest.mark.parametrize("name", ["everything", "conv, batch norm"])
+def test_rounds_in_single_precision(name: str) -> None:
+    check_rounds(CASES[name], IN_A_ROW[:2], np.float32, tolerance=1e-4)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-9), (np.float32, 1e-4)])
+@pytest.mark.parametrize("network", ["mlp", "conv, batch norm"])
+def test_evaluation(network: str, dtype: type, tolerance: float) -> None:
+    with jax.enable_x64(dtype is np.float64):
+        check_evaluation(Case(network, PLAIN), dtype, tolerance)

@@ -38,6 +38,12 @@ def open_tfds(
     Raises:
         ConfigError: if the set is unknown, not prepared or does not hold labelled images, or a split does not exist.
             Image files are read, and refused, only when the split is decoded.
+
+    Example:
+        >>> open_tfds("cifar1O", None, "train", "test")
+        Traceback (most recent call last):
+        fedhm_jax.errors.ConfigError: data.name is 'cifar1O', but must be 'digits', 'folder' or a TFDS \
+image-classification set; did you mean 'cifar10'?
     """
     root = None if data_dir is None else data_dir.expanduser()
     with _quiet():

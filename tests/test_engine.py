@@ -1,0 +1,202 @@
+"""Properties of a round that hold for any engine setting."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from fedhm_jax.client import LocalTraining, build_local_update
+from fedhm_jax.client_data import epoch_order, normalise, place_clients
+from fedhm_jax.cohort import Cohort
+from fedhm_jax.engine import build_engine, sum_over_clients
+from fedhm_jax.evaluation import build_evaluate, place_evaluation
+from fedhm_jax.losses import cross_entropy
+from fedhm_jax.models import build_model
+from fedhm_jax.rank_plan import factorizable_kernels, plan_ranks
+from fedhm_jax.strategies import fedhm
+
+SIZES = (7, 4, 9, 5, 12, 6)
+CLASSES = 3
+TRAINING = LocalTraining(
+    lambda rate: optax.sgd(rate, momentum=0.9), batch_size=4, epochs=2, weight_decay=1e-3, frobenius_decay=1e-3
+)
+KEY = jax.random.key(3)
+
+
+@pytest.fixture(scope="module")
+def images_and_labels():
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (sum(SIZES), 8, 8, 1)).astype(np.uint8)
+    return images, generator.integers(0, CLASSES, sum(SIZES)).astype(np.int32)
+
+
+@pytest.fixture(scope="module")
+def data(images_and_labels):
+    return place_clients(*images_and_labels, parts(), CLASSES)
+
+
+def parts():
+    ends = np.cumsum(SIZES)
+    return [np.arange(end - size, end) for size, end in zip(SIZES, ends, strict=True)]
+
+
+def build(factors=(1.0, 4.0), chunk=1, training=TRAINING, name="mlp"):
+    """Engine and first server state of a small model."""
+    model = build_model(name, CLASSES, hidden=(16, 8))
+    image = jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32)
+    kernels = factorizable_kernels(model, image)
+    strategy = fedhm([plan_ranks(kernels, factor) for factor in factors], factors, classifier="classifier")
+
+    def apply(params, images, *, mask, train, key):
+        return model.apply({"params": params}, images, mask=mask, train=train)
+
+    local_update = build_local_update(apply, training, capacity=max(SIZES))
+    names = [f"f{factor:g}" for factor in factors]
+    engine = build_engine(strategy, local_update, build_evaluate(model, has_statistics=False), names, chunk)
+    params = model.init(jax.random.key(1), jnp.zeros(image.shape, image.dtype))["params"]
+    return engine, strategy.init(params)
+
+
+def cohort(*tiers, capacity=4):
+    """A cohort with the given clients in each tier."""
+    ids = tuple(np.array([*tier, *[0] * (capacity - len(tier))], np.int32) for tier in tiers)
+    return Cohort(ids, np.array([len(tier) for tier in tiers], np.int32))
+
+
+def distance(one, other):
+    differences = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), one, other)
+    return max(jax.tree.leaves(differences))
+
+
+RATE = jnp.float32(0.05)
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+@pytest.mark.parametrize("chunk", [2, 3, 4, 16])
+def test_chunks_of_clients_do_not_change_the_round(data, chunk, name):
+    sampled = cohort((4, 2, 0), (5, 3, 1))
+    results = [build(chunk=size, name=name) for size in (1, chunk)]
+    (one, metrics), (other, other_metrics) = (
+        jax.jit(engine.round_step)(state, data, sampled, RATE, KEY) for engine, state in results
+    )
+    assert distance(one.params, other.params) < 1e-6
+    assert distance(metrics, other_metrics) < 1e-3
+    assert distance(one.params, results[0][1].params) > 1e-2
+
+
+def test_the_order_of_clients_does_not_change_the_round(data):
+    engine, state = build()
+    round_step = jax.jit(engine.round_step)
+    one, _ = round_step(state, data, cohort((4, 2, 0), (5, 3, 1)), RATE, KEY)
+    other, _ = round_step(state, data, cohort((0, 4, 2), (1, 3, 5)), RATE, KEY)
+    assert distance(one.params, other.params) < 1e-6
+
+
+def test_the_same_key_gives_the_same_bits_and_another_key_does_not(data):
+    engine, state = build()
+    round_step = jax.jit(engine.round_step)
+    sampled = cohort((4, 2, 0), (5, 3, 1))
+    one, again, other = (round_step(state, data, sampled, RATE, key)[0] for key in (KEY, KEY, jax.random.key(4)))
+    assert distance(one.params, again.params) == 0
+    assert distance(one.params, other.params) > 1e-4
+
+
+def test_one_trace_whatever_the_cohort(data):
+    engine, state = build(chunk=2)
+    traces = []
+
+    def counted(*args):
+        traces.append(1)
+        return engine.round_step(*args)
+
+    round_step = jax.jit(counted)
+    for sampled in (cohort((4, 2, 0), (5, 3, 1)), cohort((), (1,)), cohort((2, 3, 4, 5), ()), cohort((), ())):
+        state, _ = round_step(state, data, sampled, RATE, KEY)
+    assert len(traces) == 1
+
+
+def test_a_round_without_clients_keeps_the_model(data):
+    engine, state = build()
+    after, metrics = jax.jit(engine.round_step)(state, data, cohort((), ()), RATE, KEY)
+    assert distance(after.params, state.params) == 0
+    assert all(int(tier.clients) == int(tier.samples) == 0 for tier in metrics)
+
+
+def test_metrics_count_every_pass_over_every_sample(data):
+    engine, state = build()
+    _, (strong, weak) = jax.jit(engine.round_step)(state, data, cohort((4, 2), (1,)), RATE, KEY)
+    assert int(strong.samples) == TRAINING.epochs * (SIZES[4] + SIZES[2])
+    assert int(weak.samples) == TRAINING.epochs * SIZES[1]
+    assert (int(strong.clients), int(weak.clients)) == (2, 1)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 5])
+def test_local_steps_replace_epochs(data, steps):
+    engine, state = build(training=TRAINING._replace(steps=steps))
+    _, (strong, _) = jax.jit(engine.round_step)(state, data, cohort((1,), ()), RATE, KEY)
+    # client 1 has 4 samples: every step is one full batch, a pass of its own
+    assert int(strong.samples) == steps * 4
+
+
+def test_one_full_rank_tier_is_federated_averaging(images_and_labels):
+    """Against McMahan et al. (2017), written as loops over clients, epochs and batches."""
+    with jax.enable_x64(True):
+        data = place_clients(*images_and_labels, parts(), CLASSES, dtype=np.float64)
+        engine, state = build(factors=(1.0,), training=TRAINING._replace(weight_decay=0.0))
+        start = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), state.params)
+        fast, _ = jax.jit(engine.round_step)(
+            state._replace(params=start), data, cohort((4, 2, 0)), jnp.float64(0.05), KEY
+        )
+        model = build_model("mlp", CLASSES, hidden=(16, 8))
+        images, labels = images_and_labels
+        pixels = normalise(jnp.array(images), data.mean, data.std)
+
+        @jax.jit
+        def gradient(params, rows):
+            logits = lambda p: model.apply({"params": p}, pixels[rows])  # noqa: E731
+            return jax.grad(lambda p: cross_entropy(logits(p), jnp.array(labels)[rows]).mean())(params)
+
+        trained = []
+        for client in (4, 2, 0):
+            params, velocity = start, jax.tree.map(jnp.zeros_like, start)
+            for epoch in range(TRAINING.epochs):
+                key = jax.random.fold_in(jax.random.fold_in(KEY, client), epoch)
+                order = np.asarray(epoch_order(key, jnp.int32(SIZES[client]), 12))[: SIZES[client]]
+                for first in range(0, SIZES[client], TRAINING.batch_size):
+                    rows = parts()[client][order[first : first + TRAINING.batch_size]]
+                    velocity = jax.tree.map(lambda v, g: 0.9 * v + g, velocity, gradient(params, rows))
+                    params = jax.tree.map(lambda p, v: p - 0.05 * v, params, velocity)
+            trained.append(params)
+        mean = jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *trained)
+        assert distance(fast.params, mean) < 1e-12
+        assert distance(mean, start) > 1e-2
+
+
+def test_evaluation_counts_each_test_sample_once(images_and_labels, data):
+    images, labels = images_and_labels
+    engine, state = build()
+    tests = [place_evaluation(images, labels, size, len(labels), 10, seed=0) for size in (5, 43, 100)]
+    results = [jax.jit(engine.evaluate)(state, data, test) for test in tests]
+    for metrics in results:
+        assert float(metrics["f1"].samples) == len(labels)
+        assert distance(metrics, results[0]) < 1e-4
+        assert distance(metrics["global"], metrics["f1"]) == 0
+    model = build_model("mlp", CLASSES, hidden=(16, 8))
+    logits = np.asarray(model.apply({"params": state.params}, normalise(jnp.array(images), data.mean, data.std)))
+    assert float(results[0]["global"].accuracy) == (logits.argmax(1) == labels).sum()
+    assert float(results[0]["global"].top5) == len(labels)  # three classes
+
+
+def test_sum_over_clients_reads_only_places_in_use():
+    seen = sum_over_clients(
+        lambda client_id, present: jnp.where(present, jnp.zeros(6, jnp.int32).at[client_id].add(1), 0),
+        jnp.array([5, 3, 1, 0, 0]),
+        jnp.int32(3),
+        chunk=2,
+    )
+    assert seen.tolist() == [0, 1, 0, 1, 0, 1]
+
+
+def test_a_tier_without_places_contributes_nothing():
+    assert float(sum_over_clients(lambda i, present: jnp.float32(1), jnp.zeros(0, jnp.int32), jnp.int32(0), 4)) == 0
