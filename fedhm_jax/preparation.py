@@ -12,7 +12,7 @@ from fedhm_jax.client_data import ClientData, place_clients
 from fedhm_jax.cohort import cohort_capacities
 from fedhm_jax.config import DataConfig, LocalConfig, ModelConfig, PartitionConfig, ServerConfig, SimulationConfig
 from fedhm_jax.costs import count_bytes, count_macs, count_parameters
-from fedhm_jax.data import Dataset, label_counts, load_dataset, partition
+from fedhm_jax.data import Dataset, dataset_from_arrays, label_counts, load_dataset, partition
 from fedhm_jax.decomposition import is_factors
 from fedhm_jax.engine import Engine, build_engine
 from fedhm_jax.errors import ConfigError
@@ -83,7 +83,8 @@ def prepare(config: SimulationConfig, data: Dataset | None = None, model: nn.Mod
         np.random.SeedSequence(server.seed).generate_state(4).tolist()
     )
     training = _local_training(local)
-    dataset = data if data is not None else _load(config.data)
+    # A data set put together by hand passes the same checks as arrays.
+    dataset = dataset_from_arrays(*data[:4], classes=data.classes, name=data.name) if data else _load(config.data)
     parts = _deal(dataset, config.partition, partition_seed)
     _check_batch_size(local.batch_size, parts)
 
@@ -205,6 +206,8 @@ def _built_in_model(model: ModelConfig, classes: int, server: ServerConfig) -> n
 
 def _check_model(model: nn.Module, images: jax.ShapeDtypeStruct, classes: int) -> Params:
     """Shapes of the model's variables, after a dry run on a batch of the right shape."""
+    if not isinstance(model, nn.Module):
+        raise ConfigError.of("model", model, "an instance of flax.linen.Module")
     size = " x ".join(str(length) for length in images.shape[1:])
     try:
         variables = jax.eval_shape(model.init, jax.random.key(0), images)

@@ -237,6 +237,9 @@ BAD = [
     ({}, {"model": WithoutClassifier()}, r"strategy\.classifier_rows is 'owned', but must be 'all'"),
     ({}, {"model": NothingToFactorize()}, r"tiers\.rank_factors is 4.*NothingToFactorize, which has no low-rank layer"),
     ({}, {"model": FixedRank()}, r"model is 'FixedRank', but must be .* rank=None"),
+    ({}, {"model": UserNet}, r"model is <class '.*UserNet'>, but must be an instance of flax\.linen\.Module"),
+    ({}, {"data": tiny_dataset()._replace(test_labels=np.full(20, 3))}, r"data\.test_labels"),
+    ({}, {"data": tiny_dataset()._replace(train_images=np.full((96, 8, 8, 1), np.nan))}, r"data\.train_images"),
     ({}, {"model": WithoutMask()}, r"model is WithoutMask, but must be a module that maps images of 8 x 8 x 1"),
     (
         {"model": ModelConfig(name="cnn")},
