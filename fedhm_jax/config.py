@@ -84,7 +84,7 @@ class StrategyConfig:
     temperature: float = 1.0
     """Temperature T of rank_softmax weights."""
     history: bool = True
-    """When no client of the strongest tier was sampled, the old global model joins the merge as one more client."""
+    """When no client of the strongest tier was sampled, the old global model joins the merge as one more client of that tier (of mean sample count)."""
     classifier_rows: Literal["all", "owned"] = "owned"
     """owned: a class's classifier row is averaged over the clients that hold samples of the class. all: over all clients."""
 

@@ -26,40 +26,41 @@ class Norm(Protocol):
 
 
 def batch_moments(inputs: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-    """Mean and mean square of each channel over the samples that are not padding.
+    """Mean and variance of each channel over the samples that are not padding.
 
     Args:
         inputs: (batch, ..., channels).
         mask: (batch,), 1 for a sample and 0 for padding; None if there is no padding.
 
     Returns:
-        mean (channels,) and mean square (channels,).
+        mean (channels,) and variance (channels,).
 
     Example:
-        >>> mean, square = batch_moments(jnp.array([[1.0], [3.0], [100.0]]), jnp.array([1.0, 1.0, 0.0]))
-        >>> float(mean[0]), float(square[0])
-        (2.0, 5.0)
+        >>> mean, variance = batch_moments(jnp.array([[1.0], [3.0], [100.0]]), jnp.array([1.0, 1.0, 0.0]))
+        >>> float(mean[0]), float(variance[0])
+        (2.0, 1.0)
     """
     axes = tuple(range(inputs.ndim - 1))
     if mask is None:
-        return inputs.mean(axes), lax.square(inputs).mean(axes)
+        return inputs.mean(axes), inputs.var(axes)
     weights = mask.astype(inputs.dtype).reshape((-1,) + (1,) * (inputs.ndim - 1))
     positions = math.prod(inputs.shape[1:-1])
     count = jnp.maximum(weights.sum() * positions, 1)
-    weighted = inputs * weights
-    return weighted.sum(axes) / count, (weighted * inputs).sum(axes) / count
+    mean = (inputs * weights).sum(axes) / count
+    centred = inputs - _per_channel(mean, inputs)
+    return mean, (lax.square(centred) * weights).sum(axes) / count
 
 
-def _rescale(
-    module: nn.Module, inputs: jax.Array, mean: jax.Array, mean_square: jax.Array, epsilon: float
-) -> jax.Array:
-    channels = inputs.shape[-1]
-    scale = module.param("scale", nn.initializers.ones_init(), (channels,), jnp.float32)
-    bias = module.param("bias", nn.initializers.zeros_init(), (channels,), jnp.float32)
-    variance = jnp.maximum(mean_square - lax.square(mean), 0)
-    slope = scale * lax.rsqrt(variance + epsilon)
-    shape = (1,) * (inputs.ndim - 1) + (channels,)
-    return inputs * slope.reshape(shape) + (bias - mean * slope).reshape(shape)
+def _per_channel(values: jax.Array, inputs: jax.Array) -> jax.Array:
+    return values.reshape((1,) * (inputs.ndim - 1) + values.shape)
+
+
+def _rescale(module: nn.Module, inputs: jax.Array, mean: jax.Array, variance: jax.Array, epsilon: float) -> jax.Array:
+    channels = inputs.shape[-1:]
+    scale = module.param("scale", nn.initializers.ones_init(), channels, jnp.float32)
+    bias = module.param("bias", nn.initializers.zeros_init(), channels, jnp.float32)
+    slope = _per_channel(scale * lax.rsqrt(variance + epsilon), inputs)
+    return (inputs - _per_channel(mean, inputs)) * slope + _per_channel(bias, inputs)
 
 
 class StaticBatchNorm(nn.Module):
@@ -90,14 +91,15 @@ class StaticBatchNorm(nn.Module):
         """
         channels = inputs.shape[-1:]
         if train:
-            mean, mean_square = batch_moments(inputs, mask)
+            mean, variance = batch_moments(inputs, mask)
             if self.is_mutable_collection("batch_stats"):
                 self.put_variable("batch_stats", "mean", mean)
-                self.put_variable("batch_stats", "mean_square", mean_square)
+                self.put_variable("batch_stats", "mean_square", variance + lax.square(mean))
         else:
             mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32).value
             mean_square = self.variable("batch_stats", "mean_square", jnp.ones, channels, jnp.float32).value
-        return _rescale(self, inputs, mean, mean_square, self.epsilon)
+            variance = jnp.maximum(mean_square - lax.square(mean), 0)
+        return _rescale(self, inputs, mean, variance, self.epsilon)
 
 
 class BatchStatisticsNorm(nn.Module):

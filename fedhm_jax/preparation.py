@@ -93,7 +93,8 @@ def prepare(config: SimulationConfig, data: Dataset | None = None, model: nn.Mod
     images = jax.ShapeDtypeStruct((2, *dataset.train_images.shape[1:]), jnp.float32)
     shapes = _check_model(model, images, dataset.classes)
     tiers = make_tiers(config.tiers.rank_factors, config.tiers.shares, config.tiers.counts)
-    strategy = _strategy(config, model, images, shapes["params"], tiers)
+    mean_samples = float(np.mean([len(part) for part in parts]))
+    strategy = _strategy(config, model, images, shapes["params"], tiers, mean_samples)
 
     dynamic = config.tiers.assignment == "dynamic"
     cohort_size = _cohort_size(server, config.partition.clients)
@@ -242,7 +243,12 @@ def _check_model(model: nn.Module, images: jax.ShapeDtypeStruct, classes: int) -
 
 
 def _strategy(
-    config: SimulationConfig, model: nn.Module, images: jax.ShapeDtypeStruct, params: Params, tiers: tuple[Tier, ...]
+    config: SimulationConfig,
+    model: nn.Module,
+    images: jax.ShapeDtypeStruct,
+    params: Params,
+    tiers: tuple[Tier, ...],
+    mean_samples: float,
 ) -> Strategy:
     kernels = factorizable_kernels(model, images)
     plans = [plan_ranks(kernels, tier.rank_factor) for tier in tiers]
@@ -263,7 +269,7 @@ def _strategy(
         [tier.rank_factor for tier in tiers],
         weighting=config.strategy.weighting,
         temperature=config.strategy.temperature,
-        history=config.strategy.history,
+        history_samples=mean_samples if config.strategy.history else None,
         classifier=CLASSIFIER if owned_rows else None,
     )
 

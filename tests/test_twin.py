@@ -25,6 +25,7 @@ from fedhm_jax.models.mlp import MLP
 from fedhm_jax.norms import NORMS
 from fedhm_jax.optimizers import optimizer_by_name
 from fedhm_jax.strategies import Strategy, fedhm
+from fedhm_jax.strategies.fedhm import Weighting
 from fedhm_jax.tree import map_named, named_leaves
 
 CLASSES, BATCH_SIZE = 7, 4
@@ -33,12 +34,16 @@ TIER_NAMES = ("f1", "f2", "f4")
 # All different, and none a multiple of the batch size.
 SIZES = (3, 5, 6, 7, 9, 10, 11)
 
-# Places beyond the count are not in use and hold clients that must not train.
-EVERY_TIER = Cohort((np.int32([1, 6]), np.int32([6, 0, 5]), np.int32([2, 3])), np.int32([1, 3, 1]))
-NO_STRONGEST = Cohort((np.int32([4, 1]), np.int32([5, 3, 1]), np.int32([2, 6])), np.int32([0, 2, 2]))
-NO_MIDDLE = Cohort((np.int32([2, 0]), np.int32([4, 4, 4]), np.int32([1, 0])), np.int32([2, 0, 1]))
-NOBODY = Cohort((np.int32([2, 0]), np.int32([4, 4, 4]), np.int32([1, 0])), np.int32([0, 0, 0]))
 
+def make_cohort(clients: Sequence[Sequence[int]], in_use: Sequence[int]) -> Cohort:
+    return Cohort(tuple(np.array(ids, np.int32) for ids in clients), np.array(in_use, np.int32))
+
+
+# Places beyond the count are not in use and hold clients that must not train.
+EVERY_TIER = make_cohort(([1, 6], [6, 0, 5], [2, 3]), in_use=[1, 3, 1])
+NO_STRONGEST = make_cohort(([4, 1], [5, 3, 1], [2, 6]), in_use=[0, 2, 2])
+NO_MIDDLE = make_cohort(([2, 0], [4, 4, 4], [1, 0]), in_use=[2, 0, 1])
+NOBODY = make_cohort(([2, 0], [4, 4, 4], [1, 0]), in_use=[0, 0, 0])
 
 # The rounds are so short that compiling them is all the time there is.
 QUICK_COMPILATION = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -57,7 +62,7 @@ class ConvNet(nn.Module):
         hidden = nn.relu(max_pool(norm(name="norm_0")(hidden, mask=mask, train=train)))
         hidden = LowRankConv(6, strides=(2, 2), method=method, name="conv_0")(hidden)
         hidden = nn.relu(norm(name="norm_1")(hidden, mask=mask, train=train))
-        hidden = LowRankConv(8, (3, 2), (1, 2), padding=((1, 0), (0, 1)), use_bias=False, method=method, name="conv_1")(
+        hidden = LowRankConv(8, (3, 2), (1, 2), padding=((1, 0), (1, 1)), use_bias=False, method=method, name="conv_1")(
             hidden
         )
         hidden = nn.relu(norm(name="norm_2")(hidden, mask=mask, train=train))
@@ -65,21 +70,29 @@ class ConvNet(nn.Module):
         return nn.Dense(CLASSES, name="classifier")(nn.relu(hidden))
 
 
+Plans = tuple[dict[str, int], ...]
+
+
 class Network(NamedTuple):
     """A model in both worlds, and the ranks of its kernels in each tier."""
 
     image_shape: tuple[int, int, int]
     layers: tuple[twin.Layer, ...]
-    plans: tuple[dict[str, int], ...]
+    plans: Plans
 
 
 def mlp_layers(norm: bool) -> tuple[twin.Layer, ...]:
-    hidden = [
-        layer
-        for index in range(2)
-        for layer in (twin.Dense(f"dense_{index}"), *([twin.BatchNorm(f"norm_{index}")] if norm else []), twin.ReLU())
-    ]
-    return twin.Flatten(), *hidden, twin.Dense("classifier")
+    norms = [(twin.BatchNorm(f"norm_{index}"),) if norm else () for index in range(2)]
+    return (
+        twin.Flatten(),
+        twin.Dense("dense_0"),
+        *norms[0],
+        twin.ReLU(),
+        twin.Dense("dense_1"),
+        *norms[1],
+        twin.ReLU(),
+        twin.Dense("classifier"),
+    )
 
 
 def conv_layers(norm: bool) -> tuple[twin.Layer, ...]:
@@ -92,7 +105,7 @@ def conv_layers(norm: bool) -> tuple[twin.Layer, ...]:
         twin.Conv("conv_0", strides=(2, 2)),
         *norms[1],
         twin.ReLU(),
-        twin.Conv("conv_1", kernel_size=(3, 2), strides=(1, 2), padding=((1, 0), (0, 1))),
+        twin.Conv("conv_1", kernel_size=(3, 2), strides=(1, 2), padding=((1, 0), (1, 1))),
         *norms[2],
         twin.ReLU(),
         twin.Flatten(),
@@ -103,8 +116,8 @@ def conv_layers(norm: bool) -> tuple[twin.Layer, ...]:
 
 
 # The middle tier keeps one kernel whole that the weakest factorizes.
-MLP_PLANS = ({}, {"dense_0/kernel": 5}, {"dense_0/kernel": 2, "dense_1/kernel": 3})
-CONV_PLANS = (
+MLP_PLANS: Plans = ({}, {"dense_0/kernel": 5}, {"dense_0/kernel": 2, "dense_1/kernel": 3})
+CONV_PLANS: Plans = (
     {},
     {"conv_0/kernel": 3, "conv_1/kernel": 4},
     {"conv_0/kernel": 2, "conv_1/kernel": 2, "dense/kernel": 2},
@@ -112,8 +125,8 @@ CONV_PLANS = (
 NETWORKS = {
     "mlp": Network((3, 4, 2), mlp_layers(norm=False), MLP_PLANS),
     "mlp, batch norm": Network((3, 4, 2), mlp_layers(norm=True), MLP_PLANS),
-    "conv": Network((10, 11, 2), conv_layers(norm=False), CONV_PLANS),
-    "conv, batch norm": Network((10, 11, 2), conv_layers(norm=True), CONV_PLANS),
+    "conv": Network((11, 12, 2), conv_layers(norm=False), CONV_PLANS),
+    "conv, batch norm": Network((11, 12, 2), conv_layers(norm=True), CONV_PLANS),
 }
 
 
@@ -125,9 +138,9 @@ class Case:
     recipe: twin.Recipe
     epochs: int = 1
     steps: int | None = None
-    weighting: str = "uniform"
+    weighting: Weighting = "uniform"
     temperature: float = 1.0
-    history: bool = True
+    history_samples: float | None = 6.5
     classifier: str | None = None
     convolution: ConvMethod = "gemm"
     clients_per_chunk: int = 1
@@ -139,7 +152,12 @@ class Case:
     @property
     def method(self) -> twin.Method:
         return twin.Method(
-            NETWORKS[self.network].plans, RANK_FACTORS, self.weighting, self.temperature, self.history, self.classifier
+            NETWORKS[self.network].plans,
+            RANK_FACTORS,
+            self.weighting,
+            self.temperature,
+            self.history_samples,
+            self.classifier,
         )
 
 
@@ -201,7 +219,7 @@ def assemble(case: Case, samples: Samples, dtype: type) -> Fast:
     network, recipe = NETWORKS[case.network], case.recipe
     module = build_module(case)
 
-    def apply(params: Any, images: jax.Array, *, mask: jax.Array, train: bool, key: jax.Array) -> jax.Array:
+    def apply(params: Any, images: jax.Array, *, mask: jax.Array, train: bool, key: jax.Array) -> Any:
         return module.apply({"params": params}, images, mask=mask, train=train)
 
     training = LocalTraining(
@@ -219,7 +237,7 @@ def assemble(case: Case, samples: Samples, dtype: type) -> Fast:
         RANK_FACTORS,
         weighting=case.weighting,
         temperature=case.temperature,
-        history=case.history,
+        history_samples=case.history_samples,
         classifier=case.classifier,
     )
     engine = build_engine(
@@ -315,7 +333,7 @@ def check_evaluation(case: Case, dtype: type, tolerance: float) -> None:
     batches = [images[rows] for rows in np.asarray(test.statistics_rows)]
 
     @partial(jax.jit, compiler_options=QUICK_COMPILATION)
-    def predict(params: Any) -> jax.Array:
+    def predict(params: Any) -> Any:
         variables = {"params": params}
         if case.batch_norm:
             variables["batch_stats"] = static_statistics(fast.module, params, fast.data, test.statistics_rows)
@@ -348,14 +366,14 @@ CASES = {
     "everything": Case("mlp", FULL, epochs=2, weighting="samples", classifier="classifier"),
     "batch norm": Case("mlp, batch norm", FULL, epochs=2, weighting="rank_softmax", temperature=3.0),
     "steps": Case("mlp", FULL, steps=5, weighting="rank_softmax", classifier="classifier", clients_per_chunk=2),
-    "no history": Case("mlp", replace(FULL, masked_loss=False), history=False, classifier="classifier"),
+    "no history": Case("mlp", replace(FULL, masked_loss=False), history_samples=None, classifier="classifier"),
     "conv": Case("conv", FULL, epochs=2, weighting="samples"),
     "conv, gemm, chunks": Case("conv", PLAIN, convolution="gemm", clients_per_chunk=3),
     "conv, canonical": Case("conv", PLAIN, convolution="canonical"),
     "conv, batch norm": Case(
         "conv, batch norm", FULL, classifier="classifier", convolution="canonical", clients_per_chunk=2
     ),
-    "conv, lax": Case("conv", FULL, steps=4, history=False, convolution="lax", clients_per_chunk=3),
+    "conv, lax": Case("conv", FULL, steps=4, history_samples=None, convolution="lax", clients_per_chunk=3),
 }
 
 

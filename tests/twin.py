@@ -282,7 +282,7 @@ class Method:
     rank_factors: Sequence[float]
     weighting: str = "uniform"
     temperature: float = 1.0
-    history: bool = True
+    history_samples: float | None = 1.0
     classifier: str | None = None
 
 
@@ -376,10 +376,9 @@ def fedhm_round(
         before = sums[client.tier]
         samples = sum(len(batch) for batch in client.batches)
         sums[client.tier] = Trained(before.loss + loss, before.samples + samples, before.clients + 1)
-    if method.history and clients and all(client.tier != 0 for client in clients):
-        mean_samples = float(np.mean([client.samples for client in clients]))
+    if method.history_samples is not None and clients and all(client.tier != 0 for client in clients):
         everything = np.ones_like(clients[0].owned)
-        old = Client(tier=0, samples=mean_samples, owned=everything, batches=())
+        old = Client(tier=0, samples=method.history_samples, owned=everything, batches=())
         votes.append(Vote(server, weights(old), everything))
     return merge(server, votes, method.classifier), sums
 

@@ -39,7 +39,7 @@ def fedhm(
     *,
     weighting: Weighting = "uniform",
     temperature: float = 1.0,
-    history: bool = True,
+    history_samples: float | None = 1.0,
     classifier: str | None = None,
 ) -> Strategy:
     """The FedHM strategy, ``W <- sum_k w_k u_k v_k``.
@@ -50,8 +50,8 @@ def fedhm(
         weighting: ``uniform``: w_k equal; ``samples``: by sample count; ``rank_softmax``: ``w_k ~ exp(-f_k /
             temperature)``.
         temperature: T of ``rank_softmax``.
-        history: in a round without a client of the first tier, the old model joins as one more client of that tier,
-            with the cohort's mean sample count.
+        history_samples: in a round without a client of the first tier, the old model joins as one more client of that
+            tier with this many samples (they count in ``samples`` weighting only); None: it never joins.
         classifier: top-level layer whose rows (one a class) are averaged only over the clients that hold the class;
             None averages them over all.
 
@@ -76,37 +76,26 @@ def fedhm(
     def distribute(state: FedHMState) -> tuple[Params, ...]:
         return tuple(with_factors(state.params, state.factors, plan) if plan else state.params for plan in plans)
 
-    def client_weight(tier: int, client: Client, dtype: jnp.dtype) -> jax.Array:
-        weight = {"uniform": 1, "samples": client.size, "rank_softmax": softmax[tier]}[weighting]
-        return jnp.where(client.present, jnp.asarray(weight, dtype), 0)
-
-    def spread(weight: jax.Array, params: Params, owned: jax.Array) -> Params:
-        """One weight a leaf; one a class in the classifier."""
-
-        def of_leaf(path: str, leaf: jax.Array) -> jax.Array:
-            by_class = classifier is not None and path.split("/")[0] == classifier
-            return weight * owned.astype(weight.dtype) if by_class else weight
-
-        return map_named(of_leaf, params)
+    def contribution(tier: int, params: Params, samples: jax.Array, owned: jax.Array, joins: jax.Array) -> Contribution:
+        """Weighs a whole tree; ``joins`` is 0 for one that does not take part."""
+        dtype = jax.tree.leaves(params)[0].dtype
+        weight = {"uniform": joins, "samples": joins * samples, "rank_softmax": joins * softmax[tier]}[weighting]
+        by_class = weight * owned.astype(dtype)
+        weights = map_named(lambda path, _: by_class if path.split("/")[0] == classifier else weight, params)
+        return weighted(params, weights)
 
     def contribute(tier: int, trained: Params, client: Client) -> Contribution:
         params = recover_tree(trained)
-        weight = client_weight(tier, client, jax.tree.leaves(params)[0].dtype)
-        return weighted(params, spread(weight, params, client.owned))
-
-    def aggregate(state: FedHMState, contribution: Contribution, clients: jax.Array) -> FedHMState:
-        if history:
-            contribution = _with_history(state.params, contribution, clients)
-        return with_model(merge(state.params, contribution))
-
-    def _with_history(params: Params, contribution: Contribution, clients: jax.Array) -> Contribution:
         dtype = jax.tree.leaves(params)[0].dtype
-        missing = (clients[0] == 0).astype(dtype)
-        # Weights of classifier rows count owners only; the largest weight of the tree is that of the whole cohort.
-        heaviest = jnp.stack([weight.max() for weight in jax.tree.leaves(contribution.weight)]).max()
-        mean_weight = heaviest / jnp.maximum(clients.sum(), 1).astype(dtype)
-        joins = missing * (mean_weight if weighting == "samples" else jnp.ones((), dtype))
-        weights = jax.tree.map(lambda weight: jnp.full_like(weight, joins), contribution.weight)
-        return jax.tree.map(jnp.add, contribution, weighted(params, weights))
+        return contribution(tier, params, client.size.astype(dtype), client.owned, client.present.astype(dtype))
+
+    def aggregate(state: FedHMState, merged: Contribution, clients: jax.Array) -> FedHMState:
+        if history_samples is not None:
+            dtype = jax.tree.leaves(state.params)[0].dtype
+            every_class = jnp.ones((), bool)
+            missing = (clients[0] == 0).astype(dtype)
+            old = contribution(0, state.params, jnp.asarray(history_samples, dtype), every_class, missing)
+            merged = jax.tree.map(jnp.add, merged, old)
+        return with_model(merge(state.params, merged))
 
     return Strategy(with_model, lambda state: state.params, distribute, contribute, aggregate)

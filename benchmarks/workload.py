@@ -1,0 +1,140 @@
+"""What the benchmarks train: a model, batches of random images, and the engine's own training of a cohort."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from fedhm_jax.client import LocalTraining, build_local_update
+from fedhm_jax.client_data import ClientData, client_by_id, place_clients
+from fedhm_jax.convolution import ConvMethod
+from fedhm_jax.decomposition import RankPlan, factorize_tree, with_factors
+from fedhm_jax.engine import sum_over_clients
+from fedhm_jax.models import build_model
+from fedhm_jax.models.resnet import ResNet
+from fedhm_jax.optimizers import optimizer_by_name
+from fedhm_jax.rank_plan import factorizable_kernels, plan_ranks
+from fedhm_jax.tree import Params
+
+CLASSES = 10
+LEARNING_RATE = 0.02
+
+
+class Workload(NamedTuple):
+    """What one client does in a round: ``steps`` batches of ``batch_size`` different samples.
+
+    Attributes:
+        build: the model, given how convolutions are computed.
+        image_shape: (height, width, channels).
+        batch_size: samples per step.
+        steps: steps per client.
+    """
+
+    build: Callable[[ConvMethod], nn.Module]
+    image_shape: tuple[int, int, int]
+    batch_size: int
+    steps: int
+
+    @property
+    def training(self) -> LocalTraining:
+        """One epoch of momentum SGD with the method's two decay terms."""
+        return LocalTraining(
+            optimizer_by_name("sgd", momentum=0.9), self.batch_size, weight_decay=1e-4, frobenius_decay=1e-4
+        )
+
+
+def built_in(name: str) -> Callable[[ConvMethod], nn.Module]:
+    """A model of `fedhm_jax.models` by its name, as `Workload.build` wants it."""
+    return lambda method: build_model(name, CLASSES, convolution=method)
+
+
+def residual_block(width: int) -> Callable[[ConvMethod], nn.Module]:
+    """One residual block, two 3x3 convolutions ``width -> width``, between a stem and a classifier."""
+    return lambda method: ResNet(CLASSES, blocks=(1,), width=width, convolution=method)
+
+
+def random_clients(workload: Workload, clients: int) -> ClientData:
+    """Random images and labels, ``steps * batch_size`` samples a client, so that every batch is full.
+
+    Args:
+        workload: decides sizes.
+        clients: number of clients.
+
+    Returns:
+        The data, on the device.
+    """
+    generator = np.random.default_rng(0)
+    samples = workload.steps * workload.batch_size
+    images = generator.integers(0, 256, (clients * samples, *workload.image_shape), dtype=np.uint8)
+    labels = generator.integers(0, CLASSES, clients * samples)
+    return place_clients(images, labels, np.split(np.arange(clients * samples), clients), CLASSES)
+
+
+def initial_params(workload: Workload) -> Params:
+    """The full-rank model before any training."""
+    images = jnp.zeros((2, *workload.image_shape), jnp.float32)
+    return jax.jit(workload.build("auto").init)(jax.random.key(0), images)["params"]
+
+
+def rank_plan(workload: Workload, rank_factor: float) -> RankPlan:
+    """Ranks of the tier with a given rank factor."""
+    images = jax.ShapeDtypeStruct((2, *workload.image_shape), jnp.float32)
+    return plan_ranks(factorizable_kernels(workload.build("auto"), images), rank_factor)
+
+
+def tier_params(params: Params, plan: RankPlan) -> Params:
+    """The model that the tier with a given rank plan receives."""
+    return jax.jit(lambda whole: with_factors(whole, factorize_tree(whole, plan), plan))(params)
+
+
+def build_train_cohort(workload: Workload, clients_per_chunk: int) -> Callable[..., Any]:
+    """The engine's training of one tier's clients, as one function to be compiled.
+
+    Args:
+        workload: what each client does.
+        clients_per_chunk: clients trained side by side; 1 is a loop over clients.
+
+    Returns:
+        ``train_cohort(received, data, clients, count, learning_rate, key) -> (summed params, summed TrainMetrics)``,
+        arguments as in `fedhm_jax.engine`.
+    """
+    model = workload.build("auto")
+
+    def apply(params: Params, images: jax.Array, *, mask: jax.Array, train: bool, key: jax.Array) -> Any:
+        return model.apply({"params": params}, images, mask=mask, train=train)
+
+    local_update = build_local_update(apply, workload.training, capacity=workload.steps * workload.batch_size)
+
+    def train_cohort(
+        received: Params,
+        data: ClientData,
+        clients: jax.Array,
+        count: jax.Array,
+        learning_rate: jax.Array,
+        key: jax.Array,
+    ) -> Any:
+        def train_client(client_id: jax.Array, present: jax.Array) -> Any:
+            client = client_by_id(data, client_id, present)
+            return local_update(received, client, data, learning_rate, jax.random.fold_in(key, client_id))
+
+        return sum_over_clients(train_client, clients, count, clients_per_chunk)
+
+    return train_cohort
+
+
+def train_cohort_arguments(received: Params, data: ClientData, clients: int) -> tuple[Any, ...]:
+    """Arguments of the function that `build_train_cohort` returns, for the first ``clients`` clients.
+
+    Args:
+        received: the tier's model.
+        data: of at least that many clients.
+        clients: K.
+
+    Returns:
+        (received, data, clients, count, learning rate, key).
+    """
+    ids = jnp.arange(clients, dtype=jnp.int32)
+    return received, data, ids, jnp.int32(clients), jnp.float32(LEARNING_RATE), jax.random.key(1)
