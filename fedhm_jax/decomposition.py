@@ -101,11 +101,19 @@ def _to_factors(left: jax.Array, right: jax.Array, kernel_shape: tuple[int, ...]
     )
 
 
-def _balanced_svd(matrices: jax.Array, rank: int) -> tuple[jax.Array, jax.Array]:
-    """Leading singular triplets of a stack of matrices, the singular values split evenly between the two sides."""
+class _Triplets(NamedTuple):
+    """Leading singular triplets of a stack of matrices, the values split evenly: left @ right is the truncation."""
+
+    left: jax.Array
+    values: jax.Array
+    right: jax.Array
+
+
+def _balanced_svd(matrices: jax.Array, rank: int) -> _Triplets:
     left, values, right = jnp.linalg.svd(matrices, full_matrices=False)
-    root = jnp.sqrt(values[:, :rank])
-    return left[:, :, :rank] * root[:, None, :], root[:, :, None] * right[:, :rank, :]
+    values = values[:, :rank]
+    root = jnp.sqrt(values)
+    return _Triplets(left[:, :, :rank] * root[:, None, :], values, root[:, :, None] * right[:, :rank, :])
 
 
 def factorize(kernel: jax.Array, rank: int) -> Factors:
@@ -134,8 +142,8 @@ def factorize(kernel: jax.Array, rank: int) -> Factors:
     limit = min(matrix_shape(kernel.shape))
     if not 1 <= rank <= limit:
         raise ValueError(f"rank is {rank}, but must be from 1 to {limit} for a kernel of shape {kernel.shape}")
-    left, right = _balanced_svd(_to_matrix(kernel)[None], rank)
-    return _to_factors(left[0], right[0], kernel.shape)
+    triplets = _balanced_svd(_to_matrix(kernel)[None], rank)
+    return _to_factors(triplets.left[0], triplets.right[0], kernel.shape)
 
 
 def recover(factors: Factors) -> jax.Array:
@@ -178,6 +186,9 @@ def truncate(factors: Factors, rank: int) -> Factors:
 def factorize_tree(params: Params, plan: RankPlan) -> dict[str, Factors]:
     """Factors of every kernel in a rank plan; kernels of equal matrix shape share one batched decomposition.
 
+    The batches run one after another. On a CPU, decompositions in jaxlib 0.10 wait for the thread pool that they run
+    on, so two at a time can block each other for good.
+
     Args:
         params: parameter tree.
         plan: rank by parameter path.
@@ -197,11 +208,15 @@ def factorize_tree(params: Params, plan: RankPlan) -> dict[str, Factors]:
     groups: dict[tuple[int, int], list[str]] = defaultdict(list)
     for path in plan:
         groups[matrix_shape(kernels[path].shape)].append(path)
-    factors = {}
+    factors: dict[str, Factors] = {}
+    triplets: _Triplets | None = None
     for paths in groups.values():
         stacked = jnp.stack([_to_matrix(kernels[path]) for path in paths])
-        lefts, rights = _balanced_svd(stacked, max(plan[path] for path in paths))
-        for path, left, right in zip(paths, lefts, rights, strict=True):
+        if triplets is not None:
+            # Zero, as no singular value is negative; but the compiler cannot know, and so must finish the last batch.
+            stacked = stacked + jnp.minimum(triplets.values[0, 0], 0)
+        triplets = _balanced_svd(stacked, max(plan[path] for path in paths))
+        for path, left, right in zip(paths, triplets.left, triplets.right, strict=True):
             factors[path] = truncate(_to_factors(left, right, kernels[path].shape), plan[path])
     return {path: factors[path] for path in plan}
 

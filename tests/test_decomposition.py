@@ -107,10 +107,26 @@ def test_a_tree_is_factorized_kernel_by_kernel():
 def test_equal_matrix_shapes_share_one_decomposition():
     tree, plan = random_tree(), {"a/kernel": 3, "b/kernel": 1, "c/kernel": 5, "d/kernel": 2}
     jaxpr = jax.make_jaxpr(lambda tree: factorize_tree(tree, plan))(jax.tree.map(jnp.float32, tree))
-    batches = [
-        equation.invars[0].aval.shape
+    batches = [equation.invars[0].aval.shape for equation in decompositions(jaxpr)]
+    assert sorted(batches) == [(1, 5, 5), (1, 6, 12), (2, 8, 6)]
+
+
+def decompositions(jaxpr):
+    """The equations of the singular value decompositions, in the order they were traced."""
+    return [
+        equation
         for inner in [jaxpr.jaxpr, *(e.params["jaxpr"].jaxpr for e in jaxpr.eqns if "jaxpr" in e.params)]
         for equation in inner.eqns
         if equation.primitive.name == "svd"
     ]
-    assert sorted(batches) == [(1, 5, 5), (1, 6, 12), (2, 8, 6)]
+
+
+def test_decompositions_wait_for_one_another():
+    """Perturbing what an earlier decomposition returns reaches every later one: the program orders them."""
+    tree, plan = random_tree(), {"a/kernel": 3, "c/kernel": 5, "d/kernel": 2}
+    tree = jax.tree.map(jnp.float32, tree)
+    for broken, reached in [("a", {"a", "c", "d"}), ("c", {"c", "d"}), ("d", {"d"})]:
+        faulty = {**tree, broken: {**tree[broken], "kernel": jnp.full_like(tree[broken]["kernel"], jnp.nan)}}
+        factors = jax.jit(lambda tree: factorize_tree(tree, plan))(faulty)
+        poisoned = {path.split("/")[0] for path, node in factors.items() if bool(jnp.isnan(node.u).any())}
+        assert poisoned == reached
