@@ -9,7 +9,7 @@ import optax
 from jax import lax
 
 from fedhm_jax.augmentation import crop_flip
-from fedhm_jax.client_data import Client, ClientData, epoch_order, normalise
+from fedhm_jax.client_data import Batch, Client, ClientData, draw_batch, epoch_order
 from fedhm_jax.decomposition import Factors, is_factors
 from fedhm_jax.losses import cross_entropy, mask_absent_classes
 from fedhm_jax.tree import Params
@@ -102,6 +102,21 @@ def _add_frobenius(factors: Factors, term: Factors, coefficient: float) -> Facto
     return Factors(v=term.v + coefficient * v_gradient, u=term.u + coefficient * u_gradient)
 
 
+def _training_gradient(
+    apply: Apply, training: LocalTraining, params: Params, batch: Batch, owned: jax.Array, key: jax.Array
+) -> tuple[Params, jax.Array]:
+    """Gradient of the batch's mean loss, and the sum of its samples' losses."""
+
+    def loss(params: Params) -> tuple[jax.Array, jax.Array]:
+        logits = apply(params, batch.images, mask=batch.mask, train=True, key=key)
+        if training.masked_loss:
+            logits = mask_absent_classes(logits, owned)
+        total = (cross_entropy(logits, batch.labels) * batch.mask).sum()
+        return total / jnp.maximum(batch.mask.sum(), 1), total
+
+    return jax.grad(loss, has_aux=True)(params)
+
+
 def build_local_update(
     apply: Apply, training: LocalTraining, capacity: int
 ) -> Callable[..., tuple[Params, TrainMetrics]]:
@@ -122,15 +137,6 @@ def build_local_update(
     batch_size = training.batch_size
     capacity = -(-capacity // batch_size) * batch_size
 
-    def loss(
-        params: Params, images: jax.Array, labels: jax.Array, mask: jax.Array, owned: jax.Array, key: jax.Array
-    ) -> Any:
-        logits = apply(params, images, mask=mask, train=True, key=key)
-        if training.masked_loss:
-            logits = mask_absent_classes(logits, owned)
-        total = (cross_entropy(logits, labels) * mask).sum()
-        return total / jnp.maximum(mask.sum(), 1), total
-
     def local_update(
         received: Params, client: Client, data: ClientData, learning_rate: jax.Array, key: jax.Array
     ) -> tuple[Params, TrainMetrics]:
@@ -141,25 +147,15 @@ def build_local_update(
 
         def step(index: jax.Array, carry: Any, order: jax.Array, epoch_key: jax.Array) -> Any:
             params, opt_state, loss_sum, samples = carry
-            places = index * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
-            chosen = lax.dynamic_slice(order, (index * batch_size,), (batch_size,))
-            rows = data.indices[client.offset + jnp.minimum(chosen, client.size - 1)]
-            mask = (places < client.size).astype(data.mean.dtype)
-            images = normalise(data.images[rows], data.mean, data.std)
             augment_key, model_key = jax.random.split(jax.random.fold_in(epoch_key, index))
+            batch = draw_batch(data, client, order, index, batch_size)
             if training.augment:
-                images = crop_flip(augment_key, images)
-            gradient, total = jax.grad(loss, has_aux=True)(
-                params, images, data.labels[rows], mask, client.owned, model_key
-            )
+                batch = batch._replace(images=crop_flip(augment_key, batch.images))
+            gradient, loss = _training_gradient(apply, training, params, batch, client.owned, model_key)
             gradient = jax.tree.map(jnp.add, gradient, penalty_gradient(params, received, training))
             updates, opt_state = optimizer.update(gradient, opt_state, params)
-            return (
-                optax.apply_updates(params, updates),
-                opt_state,
-                loss_sum + total,
-                samples + mask.sum().astype(jnp.int32),
-            )
+            drawn = batch.mask.sum().astype(jnp.int32)
+            return optax.apply_updates(params, updates), opt_state, loss_sum + loss, samples + drawn
 
         def epoch(index: jax.Array, carry: Any) -> Any:
             epoch_key = jax.random.fold_in(key, index)

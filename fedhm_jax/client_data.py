@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 
 class ClientData(NamedTuple):
@@ -148,6 +149,46 @@ def epoch_order(key: jax.Array, count: jax.Array, capacity: int) -> jax.Array:
     # The top bit keeps the places beyond the client's samples behind all others, in order.
     draws = jax.random.bits(key, (capacity,), jnp.uint32) >> 1
     return jnp.argsort(jnp.where(places < count, draws, jnp.uint32(0xFFFFFFFF))).astype(jnp.int32)
+
+
+class Batch(NamedTuple):
+    """Samples of one step.
+
+    Attributes:
+        images: (batch, height, width, channels), normalised.
+        labels: (batch,) int32.
+        mask: (batch,), 1 for a sample and 0 for padding.
+    """
+
+    images: jax.Array
+    labels: jax.Array
+    mask: jax.Array
+
+
+def draw_batch(data: ClientData, client: Client, order: jax.Array, index: jax.Array, batch_size: int) -> Batch:
+    """The batch of one step of an epoch, gathered on the device; the last one is padded by repeating a sample, masked.
+
+    Args:
+        data: all clients.
+        client: whose samples to draw.
+        order: of the epoch, from `epoch_order`, its length a multiple of ``batch_size``.
+        index: number of the step within the epoch.
+        batch_size: samples per step.
+
+    Returns:
+        The batch.
+
+    Example:
+        >>> data = place_clients(np.zeros((3, 2, 2, 1), np.uint8), np.array([0, 1, 1]), [np.arange(3)], classes=2)
+        >>> client = client_by_id(data, jnp.int32(0), jnp.bool_(True))
+        >>> draw_batch(data, client, jnp.array([2, 0, 1, 3]), jnp.int32(1), batch_size=2).mask.tolist()
+        [1.0, 0.0]
+    """
+    places = index * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
+    chosen = lax.dynamic_slice(order, (index * batch_size,), (batch_size,))
+    rows = data.indices[client.offset + jnp.minimum(chosen, client.size - 1)]
+    mask = (places < client.size).astype(data.mean.dtype)
+    return Batch(normalise(data.images[rows], data.mean, data.std), data.labels[rows], mask)
 
 
 def normalise(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:

@@ -119,7 +119,7 @@ def _training_record(trained: Sequence[TrainMetrics], costs: Sequence[TierCost],
         name: {} for name in ("clients", "train_loss", "bytes_down", "bytes_up", "macs")
     }
     for cost, metrics in zip(costs, trained, strict=True):
-        clients, samples = int(metrics.clients), round(float(metrics.samples))
+        clients, samples = int(metrics.clients), int(metrics.samples)
         by_tier["clients"][cost.tier] = clients
         by_tier["train_loss"][cost.tier] = float(metrics.loss) / samples if samples else None
         by_tier["bytes_down"][cost.tier] = clients * cost.bytes_down
