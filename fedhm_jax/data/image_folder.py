@@ -13,6 +13,8 @@ from fedhm_jax.errors import ConfigError
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _GRAY_MODES = ("1", "L", "LA")
 _COLOUR_MODES = ("RGB", "RGBA", "P", "CMYK", "YCbCr")
+_SHOWN = 8
+"""Most folder names that an error message lists."""
 
 
 def open_image_folder(
@@ -77,7 +79,9 @@ def open_image_folder(
 def _list_split(root: Path, split: str, field: str) -> dict[str, list[Path]]:
     """The image files of each class, both sorted by name."""
     if not split or not (root / split).is_dir():
-        found = ", ".join(repr(folder.name) for folder in _subfolders(root)) or "none"
+        names = [repr(folder.name) for folder in _subfolders(root)]
+        more = ", ..." if len(names) > _SHOWN else ""
+        found = ", ".join(names[:_SHOWN]) + more if names else "none"
         raise ConfigError.of(field, split, f"a folder inside {root} (found: {found})")
     classes = {folder.name: _images_in(folder) for folder in _subfolders(root / split)}
     if not classes:
