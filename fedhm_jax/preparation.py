@@ -1,5 +1,6 @@
 """From a config to the parts of a run: the one place where config fields meet numeric code."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from fedhm_jax.client import LocalTraining, build_local_update
+from fedhm_jax.client import Apply, LocalTraining, build_local_update
 from fedhm_jax.client_data import ClientData, place_clients
 from fedhm_jax.cohort import cohort_capacities
 from fedhm_jax.config import DataConfig, LocalConfig, ModelConfig, PartitionConfig, ServerConfig, SimulationConfig
@@ -78,58 +79,37 @@ def prepare(config: SimulationConfig, data: Dataset | None = None, model: nn.Mod
     Raises:
         ConfigError: data, model and config do not fit together.
     """
-    server, local = config.server, config.local
+    server = config.server
     partition_seed, tier_seed, cohort_seed, statistics_seed = (
         np.random.SeedSequence(server.seed).generate_state(4).tolist()
     )
-    training = _local_training(local)
+    training = _local_training(config.local)
     # A data set put together by hand passes the same checks as arrays.
     dataset = dataset_from_arrays(*data[:4], classes=data.classes, name=data.name) if data else _load(config.data)
     parts = _deal(dataset, config.partition, partition_seed)
-    _check_batch_size(local.batch_size, parts)
+    _check_batch_size(training.batch_size, parts)
 
     model = model if model is not None else _built_in_model(config.model, dataset.classes, server)
-    init_key, round_key = jax.random.split(jax.random.key(server.seed))
     images = jax.ShapeDtypeStruct((2, *dataset.train_images.shape[1:]), jnp.float32)
     shapes = _check_model(model, images, dataset.classes)
     tiers = make_tiers(config.tiers.rank_factors, config.tiers.shares, config.tiers.counts)
-    mean_samples = float(np.mean([len(part) for part in parts]))
-    strategy = _strategy(config, model, images, shapes["params"], tiers, mean_samples)
+    sampling = _sampling(config, tiers, np.array([len(part) for part in parts]), tier_seed, cohort_seed)
+    strategy = _strategy(config, model, images, shapes["params"], tiers, mean_samples=float(sampling.sizes.mean()))
+    tier_names = tuple(tier.name for tier in tiers)
 
-    dynamic = config.tiers.assignment == "dynamic"
-    cohort_size = _cohort_size(server, config.partition.clients)
-    sampling = CohortSampling(
-        sizes=np.array([len(part) for part in parts]),
-        tier_of_client=None if dynamic else assign_tiers(tiers, len(parts), tier_seed),
-        shares=tuple(tier.share for tier in tiers),
-        capacities=cohort_capacities(tiers, len(parts), cohort_size, dynamic),
-        cohort_size=cohort_size,
-        seed=cohort_seed,
-    )
-
-    def apply(params: Params, images: jax.Array, *, mask: jax.Array, train: bool, key: jax.Array) -> jax.Array:
-        logits: Any = model.apply({"params": params}, images, mask=mask, train=train, rngs={"dropout": key})
-        return logits
-
-    engine = build_engine(
-        strategy,
-        build_local_update(apply, training, capacity=int(sampling.sizes.max())),
-        build_evaluate(model, has_statistics="batch_stats" in shapes),
-        [tier.name for tier in tiers],
-        _clients_per_chunk(server),
-    )
-    plan = RunPlan(
-        config=config,
-        costs=_tier_costs(model, strategy, shapes["params"], images, tiers, len(parts), dynamic),
-        label_counts=label_counts(dataset.train_labels, parts, dataset.classes),
-        tier_of_client=sampling.tier_of_client,
-        tier_names=tuple(tier.name for tier in tiers),
-    )
-    params = jax.jit(model.init)(init_key, jnp.zeros(images.shape, images.dtype))["params"]
+    init_key, round_key = jax.random.split(jax.random.key(server.seed))
     return Preparation(
-        engine=engine,
+        engine=build_engine(
+            strategy,
+            build_local_update(_training_mode(model), training, capacity=int(sampling.sizes.max())),
+            build_evaluate(model, has_statistics="batch_stats" in shapes),
+            tier_names,
+            _clients_per_chunk(server),
+        ),
         strategy=strategy,
-        state=jax.jit(strategy.init)(params),
+        state=jax.jit(lambda key: strategy.init(model.init(key, jnp.zeros(images.shape, images.dtype))["params"]))(
+            init_key
+        ),
         data=place_clients(dataset.train_images, dataset.train_labels, parts, dataset.classes),
         test=place_evaluation(
             dataset.test_images,
@@ -141,7 +121,37 @@ def prepare(config: SimulationConfig, data: Dataset | None = None, model: nn.Mod
         ),
         sampling=sampling,
         key=round_key,
-        plan=plan,
+        plan=RunPlan(
+            config=config,
+            costs=_tier_costs(model, strategy, shapes["params"], images, tiers, sampling),
+            label_counts=label_counts(dataset.train_labels, parts, dataset.classes),
+            tier_of_client=sampling.tier_of_client,
+            tier_names=tier_names,
+        ),
+    )
+
+
+def _training_mode(model: nn.Module) -> Apply:
+    def apply(params: Params, images: jax.Array, *, mask: jax.Array | None, train: bool, key: jax.Array) -> jax.Array:
+        logits: Any = model.apply({"params": params}, images, mask=mask, train=train, rngs={"dropout": key})
+        return logits
+
+    return apply
+
+
+def _sampling(
+    config: SimulationConfig, tiers: Sequence[Tier], sizes: np.ndarray, tier_seed: int, cohort_seed: int
+) -> CohortSampling:
+    server, clients = config.server, len(sizes)
+    dynamic = config.tiers.assignment == "dynamic"
+    drawn = server.cohort_size if server.cohort_size is not None else max(round(server.participation * clients), 1)
+    return CohortSampling(
+        sizes=sizes,
+        tier_of_client=None if dynamic else assign_tiers(tiers, clients, tier_seed),
+        shares=tuple(tier.share for tier in tiers),
+        capacities=cohort_capacities(tiers, clients, drawn, dynamic),
+        cohort_size=drawn,
+        seed=cohort_seed,
     )
 
 
@@ -212,11 +222,12 @@ def _check_model(model: nn.Module, images: jax.ShapeDtypeStruct, classes: int) -
     size = " x ".join(str(length) for length in images.shape[1:])
     try:
         variables = jax.eval_shape(model.init, jax.random.key(0), images)
+        for path, leaf in named_leaves(variables["params"]).items():
+            if leaf.size == 0:
+                raise ValueError(f"{path} would be empty, its shape is {leaf.shape}")
         mask = jax.ShapeDtypeStruct(images.shape[:1], images.dtype)
         logits = jax.eval_shape(
-            lambda params, x, m: model.apply(
-                {"params": params}, x, mask=m, train=True, rngs={"dropout": jax.random.key(0)}
-            ),
+            lambda params, x, m: _training_mode(model)(params, x, mask=m, train=True, key=jax.random.key(0)),
             variables["params"],
             images,
             mask,
@@ -247,7 +258,7 @@ def _strategy(
     model: nn.Module,
     images: jax.ShapeDtypeStruct,
     params: Params,
-    tiers: tuple[Tier, ...],
+    tiers: Sequence[Tier],
     mean_samples: float,
 ) -> Strategy:
     kernels = factorizable_kernels(model, images)
@@ -274,10 +285,6 @@ def _strategy(
     )
 
 
-def _cohort_size(server: ServerConfig, clients: int) -> int:
-    return server.cohort_size if server.cohort_size is not None else max(round(server.participation * clients), 1)
-
-
 def _clients_per_chunk(server: ServerConfig) -> int:
     if server.clients_per_chunk is not None:
         return server.clients_per_chunk
@@ -289,18 +296,18 @@ def _tier_costs(
     strategy: Strategy,
     params: Params,
     images: jax.ShapeDtypeStruct,
-    tiers: tuple[Tier, ...],
-    clients: int,
-    dynamic: bool,
+    tiers: Sequence[Tier],
+    sampling: CohortSampling,
 ) -> tuple[TierCost, ...]:
     one_image = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
 
-    def forward(params: Params, images: jax.Array) -> Any:
+    def forward(params: Params, images: jax.Array) -> jax.Array:
         # Training mode, so that no statistics are needed; it multiplies nothing that evaluation does not.
-        return model.apply({"params": params}, images, train=True, rngs={"dropout": jax.random.key(0)})
+        return _training_mode(model)(params, images, mask=None, train=True, key=jax.random.key(0))
 
-    received = jax.eval_shape(lambda p: strategy.distribute(strategy.init(p)), params)
-    numbers = [tier.share * clients for tier in tiers] if dynamic else tier_sizes(tiers, clients).tolist()
+    clients, fixed = len(sampling.sizes), sampling.tier_of_client is not None
+    numbers = tier_sizes(tiers, clients).tolist() if fixed else [tier.share * clients for tier in tiers]
+    received = jax.eval_shape(lambda tree: strategy.distribute(strategy.init(tree)), params)
     return tuple(
         TierCost(
             tier=tier.name,

@@ -1,4 +1,4 @@
-"""Strict numerics for the whole session: no array changes its type or gains an axis unasked."""
+"""Strict numerics in every test: no array changes its type or gains an axis unasked."""
 
 import jax
 

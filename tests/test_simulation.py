@@ -278,6 +278,7 @@ def test_real_images_run_from_the_cache(tmp_path, name, model):
         server=ServerConfig(rounds=2, cohort_size=2),
         evaluation=EvaluationConfig(every=2, statistics_samples=100),
     )
-    one, again = simulate(config), simulate(config)
-    assert one.history[-1]["loss"] == again.history[-1]["loss"]
+    result = simulate(config)
+    assert all(np.isfinite(list(result.final["loss"].values())))
+    assert sum(result.history[-1]["clients"].values()) == 2
     assert any(tmp_path.rglob("*.npy"))
