@@ -25,14 +25,15 @@ from benchmarks.workload import (
     Workload,
     build_train_cohort,
     built_in,
+    fedhm_setting,
     initial_params,
     random_clients,
-    rank_plan,
     train_cohort_arguments,
 )
 from fedhm_jax.aggregation import Contribution
 from fedhm_jax.client_data import Client, client_by_id
 from fedhm_jax.strategies import Strategy, fedhm
+from fedhm_jax.strategies.base import State
 from fedhm_jax.tree import Params
 
 Model = Literal["cnn", "resnet8", "resnet18"]
@@ -110,26 +111,26 @@ def measure(workloads: Mapping[str, Workload], repetitions: int) -> Iterator[Ser
 
 def _parts(workload: Workload) -> dict[str, Any]:
     """Everything to be timed, compiled."""
-    plans = [rank_plan(workload, factor) for factor in RANK_FACTORS]
-    strategy = fedhm(plans, RANK_FACTORS, classifier="classifier")
+    strategy = fedhm(fedhm_setting(workload, RANK_FACTORS))
     data = random_clients(workload, clients=1)
     client = client_by_id(data, jnp.int32(0), jnp.array(True))
     params = initial_params(workload)
 
-    calls = {"decomposition": _compiled(strategy.init, params)}
+    calls = {"decomposition": _compiled(strategy.init, params, jax.random.key(0))}
     state = calls["decomposition"]()
-    calls["distribute"] = _compiled(strategy.distribute, state)
-    shapes = jax.eval_shape(partial(strategy.contribute, 0), params, client)
+    calls["distribute"] = _compiled(partial(_every_tier, strategy), state, client)
+    shapes = jax.eval_shape(partial(_contribute, strategy, 0), state, params, client)
     zeros = jax.device_put(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
     total: Contribution = zeros
     for tier, (name, received) in enumerate(zip(TIERS, calls["distribute"](), strict=True)):
-        add = compile_timed(partial(_add_contribution, strategy, tier), zeros, received, client).call
-        total = add(total, received, client)
-        calls[f"contribute {name}"] = partial(add, zeros, received, client)
+        add = compile_timed(partial(_add_contribution, strategy, tier), state, zeros, received, client).call
+        total = add(state, total, received, client)
+        calls[f"contribute {name}"] = partial(add, state, zeros, received, client)
         calls[f"train {name}"] = _compiled(
             build_train_cohort(workload, clients_per_chunk=1), *train_cohort_arguments(received, data, clients=1)
         )
-    calls["aggregate"] = _compiled(strategy.aggregate, state, total, jnp.ones(len(TIERS), jnp.int32))
+    # One tier's sum stands for all: merging the others is one more addition each.
+    calls["aggregate"] = _compiled(strategy.aggregate, state, [total] * len(TIERS), jnp.ones(len(TIERS), jnp.int32))
     return calls
 
 
@@ -137,10 +138,19 @@ def _compiled(function: Any, *args: Any) -> Any:
     return partial(compile_timed(function, *args).call, *args)
 
 
+def _every_tier(strategy: Strategy, state: State, client: Client) -> tuple[Params, ...]:
+    return tuple(strategy.distribute(state, tier, client) for tier in range(len(TIERS)))
+
+
+def _contribute(strategy: Strategy, tier: int, state: State, trained: Params, client: Client) -> Contribution:
+    return strategy.contribute(state, tier, trained, client)
+
+
 def _add_contribution(
-    strategy: Strategy, tier: int, total: Contribution, trained: Params, client: Client
+    strategy: Strategy, tier: int, state: State, total: Contribution, trained: Params, client: Client
 ) -> Contribution:
-    summed: Contribution = jax.tree.map(jnp.add, total, strategy.contribute(tier, trained, client))
+    added = strategy.contribute(state, tier, trained, client)
+    summed: Contribution = jax.tree.map(jnp.add, total, added)
     return summed
 
 

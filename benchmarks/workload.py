@@ -15,8 +15,11 @@ from fedhm_jax.decomposition import RankPlan, factorize_tree, with_factors
 from fedhm_jax.engine import sum_over_clients
 from fedhm_jax.models import build_model
 from fedhm_jax.models.resnet import ResNet
+from fedhm_jax.network import network_of
+from fedhm_jax.objective import supervised
 from fedhm_jax.optimizers import optimizer_by_name
 from fedhm_jax.rank_plan import factorizable_kernels, plan_ranks
+from fedhm_jax.strategies import Setting
 from fedhm_jax.tree import Params
 
 CLASSES = 10
@@ -79,6 +82,15 @@ def initial_params(workload: Workload) -> Params:
     return jax.jit(workload.build("auto").init)(jax.random.key(0), images)["params"]
 
 
+def fedhm_setting(workload: Workload, rank_factors: tuple[float, ...]) -> Setting:
+    """What a strategy is built for, with the classifier's columns averaged over the clients that hold the class."""
+    images = jax.ShapeDtypeStruct((2, *workload.image_shape), jnp.float32)
+    module = workload.build("auto")
+    shapes = jax.eval_shape(module.init, jax.random.key(0), images)
+    statistics = "batch_stats" in shapes
+    return Setting(module, images, shapes["params"], statistics, rank_factors, classifier="classifier")
+
+
 def rank_plan(workload: Workload, rank_factor: float) -> RankPlan:
     """Ranks of the tier with a given rank factor."""
     images = jax.ShapeDtypeStruct((2, *workload.image_shape), jnp.float32)
@@ -101,12 +113,8 @@ def build_train_cohort(workload: Workload, clients_per_chunk: int) -> Callable[.
         ``train_cohort(received, data, clients, count, learning_rate, key) -> (summed params, summed TrainMetrics)``,
         arguments as in `fedhm_jax.engine`.
     """
-    model = workload.build("auto")
-
-    def apply(params: Params, images: jax.Array, *, mask: jax.Array, train: bool, key: jax.Array) -> Any:
-        return model.apply({"params": params}, images, mask=mask, train=train)
-
-    local_update = build_local_update(apply, workload.training, capacity=workload.steps * workload.batch_size)
+    objective = supervised(network_of(workload.build("auto"), has_statistics=True), masked=False)
+    local_update = build_local_update(objective, workload.training, capacity=workload.steps * workload.batch_size)
 
     def train_cohort(
         received: Params,

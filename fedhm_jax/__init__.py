@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedhm_jax.config import (
     DataConfig,
+    DevicesConfig,
     EvaluationConfig,
     LocalConfig,
     ModelConfig,
@@ -55,6 +56,7 @@ __all__ = [
     "Conv",
     "DataConfig",
     "Dataset",
+    "DevicesConfig",
     "EvaluationConfig",
     "Factors",
     "LocalConfig",

@@ -9,13 +9,10 @@ import optax
 from jax import lax
 
 from fedhm_jax.augmentation import crop_flip
-from fedhm_jax.client_data import Batch, Client, ClientData, draw_batch, epoch_order
+from fedhm_jax.client_data import Client, ClientData, draw_batch, epoch_order
 from fedhm_jax.decomposition import Factors, is_factors
-from fedhm_jax.losses import cross_entropy, mask_absent_classes
+from fedhm_jax.objective import Objective
 from fedhm_jax.tree import Params
-
-Apply = Callable[..., jax.Array]
-"""``apply(params, images, mask=mask, train=True, key=key) -> logits``, the model as training sees it."""
 
 
 class LocalTraining(NamedTuple):
@@ -29,7 +26,6 @@ class LocalTraining(NamedTuple):
         weight_decay: c in ``c w``, added to the gradient of every parameter.
         frobenius_decay: c in the gradient of ``c/2 ||u v||_F^2``.
         proximal: mu in ``mu (w - w_received)``.
-        masked_loss: zero the logits of classes the client does not hold.
         augment: random crop and flip.
     """
 
@@ -40,7 +36,6 @@ class LocalTraining(NamedTuple):
     weight_decay: float = 0.0
     frobenius_decay: float = 0.0
     proximal: float = 0.0
-    masked_loss: bool = False
     augment: bool = False
 
 
@@ -102,23 +97,8 @@ def _add_frobenius(factors: Factors, term: Factors, coefficient: float) -> Facto
     return Factors(v=term.v + coefficient * v_gradient, u=term.u + coefficient * u_gradient)
 
 
-def _training_gradient(
-    apply: Apply, training: LocalTraining, params: Params, batch: Batch, owned: jax.Array, key: jax.Array
-) -> tuple[Params, jax.Array]:
-    """Gradient of the batch's mean loss, and the sum of its samples' losses."""
-
-    def loss(params: Params) -> tuple[jax.Array, jax.Array]:
-        logits = apply(params, batch.images, mask=batch.mask, train=True, key=key)
-        if training.masked_loss:
-            logits = mask_absent_classes(logits, owned)
-        total = (cross_entropy(logits, batch.labels) * batch.mask).sum()
-        return total / jnp.maximum(batch.mask.sum(), 1), total
-
-    return jax.grad(loss, has_aux=True)(params)
-
-
 def build_local_update(
-    apply: Apply, training: LocalTraining, capacity: int
+    objective: Objective, training: LocalTraining, capacity: int
 ) -> Callable[..., tuple[Params, TrainMetrics]]:
     """Compiles a training recipe into one client's update.
 
@@ -126,7 +106,7 @@ def build_local_update(
     costs no more than its own work. A last batch that is not full is masked.
 
     Args:
-        apply: the model.
+        objective: what the client minimises; the recipe's penalties come on top.
         training: the recipe.
         capacity: samples of the largest client.
 
@@ -147,11 +127,11 @@ def build_local_update(
 
         def step(index: jax.Array, carry: Any, order: jax.Array, epoch_key: jax.Array) -> Any:
             params, opt_state, loss_sum, samples = carry
-            augment_key, model_key = jax.random.split(jax.random.fold_in(epoch_key, index))
+            augment_key, objective_key = jax.random.split(jax.random.fold_in(epoch_key, index))
             batch = draw_batch(data, client, order, index, batch_size)
             if training.augment:
                 batch = batch._replace(images=crop_flip(augment_key, batch.images))
-            gradient, loss = _training_gradient(apply, training, params, batch, client.owned, model_key)
+            gradient, loss = jax.grad(objective, has_aux=True)(params, batch, client.owned, objective_key)
             gradient = jax.tree.map(jnp.add, gradient, penalty_gradient(params, received, training))
             updates, opt_state = optimizer.update(gradient, opt_state, params)
             drawn = batch.mask.sum().astype(jnp.int32)

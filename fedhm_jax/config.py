@@ -25,6 +25,8 @@ class DataConfig:
     """Use only this many training samples, drawn with a fixed seed; all if unset."""
     test_samples: int | None = None
     """Use only this many test samples, drawn with a fixed seed; all if unset."""
+    holdout: int | None = None
+    """Take this many training samples away from the clients and test on them in place of the test split, to tune without looking at it."""
     cache_dir: Path | None = None
     """Folder of the decoded, memory-mapped copies; ~/.cache/fedhm_jax if unset."""
 
@@ -77,16 +79,22 @@ class TiersConfig:
 class StrategyConfig:
     """How the server distributes models and merges what comes back."""
 
-    name: Literal["fedhm"] = "fedhm"
-    """The federated method."""
+    name: Literal["fedhm", "fedavg", "fedavg_low_rank", "heterofl", "fedrolex", "fjord", "splitmix"] = "fedhm"
+    """The federated method. fedhm: low-rank clients. fedavg: every client the full model. fedavg_low_rank: every client the weakest tier's low-rank model. heterofl, fedrolex, fjord: narrower clients. splitmix: clients with fewer base networks."""
     weighting: Literal["uniform", "samples", "rank_softmax"] = "uniform"
     """A client's weight in the merge: equal, its sample count, or softmax(-f/temperature) over the cohort."""
     temperature: float = 1.0
     """Temperature T of rank_softmax weights."""
-    history: bool = True
-    """When no client of the strongest tier was sampled, the old global model joins the merge as one more client of that tier (of mean sample count)."""
     classifier_rows: Literal["all", "owned"] = "owned"
     """owned: a class's classifier row is averaged over the clients that hold samples of the class. all: over all clients."""
+    history: bool = True
+    """When no client of the strongest tier was sampled, the old global model joins the merge as one more client of that tier, of mean sample count (fedhm)."""
+    widths: tuple[float, ...] | None = None
+    """Share of the channels that each tier holds (heterofl, fedrolex, fjord, splitmix), decreasing; if unset, solved so that a client costs what FedHM's client of its tier costs."""
+    budget: Literal["parameters", "bytes", "macs"] = "bytes"
+    """Which cost the solved widths match: parameters, bytes sent, or multiply-accumulates of a forward pass."""
+    distillation: float = 1.0
+    """Weight of the drawn slice's loss against the client's whole model (fjord)."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +150,22 @@ class ServerConfig:
 
 
 @dataclass(frozen=True)
+class DevicesConfig:
+    """The clients' devices, for simulated time; each of the first four is one value for all tiers, or one per tier."""
+
+    flops: tuple[float, ...] = (1e10,)
+    """Sustained compute in FLOP/s."""
+    download: tuple[float, ...] = (2.5e6,)
+    """Bandwidth from the server in bytes/s."""
+    upload: tuple[float, ...] = (1.25e6,)
+    """Bandwidth to the server in bytes/s."""
+    latency: tuple[float, ...] = (0.05,)
+    """Seconds before a transfer begins, each way."""
+    deadline: float | None = None
+    """Simulated seconds after which a round ends without the clients that are not done; none if unset."""
+
+
+@dataclass(frozen=True)
 class EvaluationConfig:
     """When and how the global model and every tier's truncated model are tested."""
 
@@ -165,7 +189,8 @@ class OutputConfig:
 
 @dataclass(frozen=True)
 class SimulationConfig:
-    """A whole simulation: data, partition, model, tiers, strategy, local training, server, evaluation and output.
+    """A whole simulation: data, partition, model, tiers, strategy, local training, server, devices, evaluation and
+    output.
 
     Example:
         >>> config = SimulationConfig(server=ServerConfig(rounds=10))
@@ -180,5 +205,6 @@ class SimulationConfig:
     strategy: StrategyConfig = field(default_factory=StrategyConfig)
     local: LocalConfig = field(default_factory=LocalConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
+    devices: DevicesConfig = field(default_factory=DevicesConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     output: OutputConfig = field(default_factory=OutputConfig)

@@ -55,7 +55,8 @@ def count_macs(function: Callable[..., Any], *args: Any) -> int:
         *args: its arguments, arrays or their shapes and dtypes.
 
     Returns:
-        The count, loops of known length multiplied out.
+        The count, loops of known length multiplied out, and the mean over the branches of a conditional, as if they
+        were equally likely.
 
     Raises:
         ValueError: the function has a while loop, whose length is not known.
@@ -91,5 +92,5 @@ def _equation_macs(equation: core.JaxprEqn) -> int:
     if name == "while" and any(macs):
         raise ValueError("multiply-accumulates inside a while loop cannot be counted: its length is not known")
     if name == "cond":
-        return max(macs)
+        return round(sum(macs) / len(macs))
     return sum(macs) * (params["length"] if name == "scan" else 1)

@@ -7,15 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fedhm_jax.aggregation import Contribution
-from fedhm_jax.client import TrainMetrics
+from fedhm_jax.client import LocalTraining, TrainMetrics, build_local_update
 from fedhm_jax.client_data import ClientData, client_by_id
 from fedhm_jax.cohort import Cohort
-from fedhm_jax.evaluation import EvaluationData, Metrics
+from fedhm_jax.evaluation import EvaluationData, Metrics, evaluate_model
 from fedhm_jax.strategies.base import State, Strategy
-from fedhm_jax.tree import Params
-
-LocalUpdate = Callable[..., tuple[Params, TrainMetrics]]
 
 
 class Engine(NamedTuple):
@@ -33,8 +29,8 @@ class Engine(NamedTuple):
 
 def build_engine(
     strategy: Strategy,
-    local_update: LocalUpdate,
-    evaluate_model: Callable[[Params, ClientData, EvaluationData], Metrics],
+    training: LocalTraining,
+    capacity: int,
     tier_names: Sequence[str],
     clients_per_chunk: int,
 ) -> Engine:
@@ -42,8 +38,8 @@ def build_engine(
 
     Args:
         strategy: the federated method.
-        local_update: one client's training, from `fedhm_jax.client.build_local_update`.
-        evaluate_model: one model's test, from `fedhm_jax.evaluation.build_evaluate`.
+        training: how clients train.
+        capacity: samples of the largest client.
         tier_names: from the strongest tier to the weakest.
         clients_per_chunk: clients trained side by side; memory grows with it, not with the cohort.
 
@@ -51,39 +47,38 @@ def build_engine(
         The engine.
     """
 
+    tiers = range(len(tier_names))
+    local_updates = [build_local_update(objective, training, capacity) for objective in strategy.objectives]
+
+    def train_tier(
+        tier: int, state: State, data: ClientData, cohort: Cohort, learning_rate: jax.Array, key: jax.Array
+    ) -> Any:
+        def train_client(client_id: jax.Array, present: jax.Array) -> Any:
+            client = client_by_id(data, client_id, present)
+            received = strategy.distribute(state, tier, client)
+            client_key = jax.random.fold_in(key, client_id)
+            trained, metrics = local_updates[tier](received, client, data, learning_rate, client_key)
+            return strategy.contribute(state, tier, trained, client), metrics
+
+        return sum_over_clients(train_client, cohort.clients[tier], cohort.counts[tier], clients_per_chunk)
+
     def round_step(
         state: State, data: ClientData, cohort: Cohort, learning_rate: jax.Array, key: jax.Array
     ) -> tuple[State, tuple[TrainMetrics, ...]]:
-        contributions, metrics = [], []
-        for tier, received in enumerate(strategy.distribute(state)):
-
-            def train_client(
-                client_id: jax.Array, present: jax.Array, tier: int = tier, received: Params = received
-            ) -> Any:
-                client = client_by_id(data, client_id, present)
-                trained, train_metrics = local_update(
-                    received, client, data, learning_rate, jax.random.fold_in(key, client_id)
-                )
-                return strategy.contribute(tier, trained, client), train_metrics
-
-            contribution, train_metrics = sum_over_clients(
-                train_client, cohort.clients[tier], cohort.counts[tier], clients_per_chunk
-            )
-            contributions.append(contribution)
-            metrics.append(train_metrics)
-        total: Contribution = jax.tree.map(lambda *tiers: sum(tiers[1:], tiers[0]), *contributions)
-        return strategy.aggregate(state, total, cohort.counts), tuple(metrics)
+        trained = [train_tier(tier, state, data, cohort, learning_rate, key) for tier in tiers]
+        contributions, metrics = zip(*trained, strict=True)
+        return strategy.aggregate(state, contributions, cohort.counts), metrics
 
     def evaluate(state: State, data: ClientData, test: EvaluationData) -> Mapping[str, Metrics]:
-        # A tier that receives the global model itself shares its figures.
-        models = dict(
-            zip(("global", *tier_names), (strategy.global_model(state), *strategy.distribute(state)), strict=True)
-        )
-        metrics: dict[int, Metrics] = {}
-        for params in models.values():
-            if id(params) not in metrics:
-                metrics[id(params)] = evaluate_model(params, data, test)
-        return {name: metrics[id(params)] for name, params in models.items()}
+        models = {"global": (strategy.network, strategy.global_model(state))} | {
+            name: (strategy.networks[tier], strategy.tier_model(state, tier)) for tier, name in enumerate(tier_names)
+        }
+        # Tiers that predict with one and the same model share its figures.
+        metrics: dict[tuple[int, int], Metrics] = {}
+        for network, params in models.values():
+            if (model := (id(network), id(params))) not in metrics:
+                metrics[model] = evaluate_model(network, params, data, test)
+        return {name: metrics[id(network), id(params)] for name, (network, params) in models.items()}
 
     return Engine(round_step, evaluate)
 

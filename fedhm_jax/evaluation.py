@@ -1,16 +1,15 @@
 """Testing models on the whole test set, and measuring batch-norm statistics before."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jax import lax
 
 from fedhm_jax.client_data import ClientData, normalise
 from fedhm_jax.losses import cross_entropy, in_top
+from fedhm_jax.network import Network, Statistics
 from fedhm_jax.tree import Params
 
 
@@ -88,63 +87,59 @@ def place_evaluation(
     )
 
 
-def static_statistics(model: nn.Module, params: Params, data: ClientData, rows: jax.Array) -> Params:
+def static_statistics(network: Network, params: Params, data: ClientData, rows: jax.Array) -> Statistics:
     """Batch-norm statistics of one model, measured on training samples: the mean over batches of each layer's batch
     statistics.
 
     Args:
-        model: linen module whose norms write the collection ``batch_stats`` in training mode.
+        network: functions of the model.
         params: parameters of any tier.
         data: training images.
         rows: (batches, batch) int32, samples to use.
 
     Returns:
-        The collection ``batch_stats``.
+        The statistics, empty for a model without static norms.
 
     Source: HeteroFL (2010.01264), static batch normalisation.
     """
 
-    def batch_statistics(batch: jax.Array) -> Params:
-        images = normalise(data.images[batch], data.mean, data.std)
-        _, updated = model.apply({"params": params}, images, train=True, mutable=["batch_stats"])
-        return updated["batch_stats"]
+    def batch_statistics(batch: jax.Array) -> Statistics:
+        return network.statistics(params, normalise(data.images[batch], data.mean, data.std))
 
-    def step(total: Params, batch: jax.Array) -> tuple[Params, None]:
+    def step(total: Statistics, batch: jax.Array) -> tuple[Statistics, None]:
         return jax.tree.map(jnp.add, total, batch_statistics(batch)), None
 
     shapes = jax.eval_shape(batch_statistics, rows[0])
+    if not jax.tree.leaves(shapes):
+        return {}
     total, _ = lax.scan(step, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), rows)
     return jax.tree.map(lambda leaf: leaf / rows.shape[0], total)
 
 
-def build_evaluate(model: nn.Module, has_statistics: bool) -> Callable[[Params, ClientData, EvaluationData], Metrics]:
-    """Test-set metrics of a model as one compiled scan.
+def evaluate_model(network: Network, params: Params, data: ClientData, test: EvaluationData) -> Metrics:
+    """Test-set metrics of a model as one compiled scan; static statistics are measured before.
 
     Args:
-        model: called as ``model(images, mask=mask, train=False)``.
-        has_statistics: the model has static batch norms, measured before the test.
+        network: functions of the model.
+        params: its parameters.
+        data: training images, for the statistics, and their mean and deviation.
+        test: the test set.
 
     Returns:
-        ``evaluate(params, data, test) -> Metrics``.
+        Sums over the test set.
     """
+    statistics = static_statistics(network, params, data, test.statistics_rows)
 
-    def evaluate(params: Params, data: ClientData, test: EvaluationData) -> Metrics:
-        variables = {"params": params}
-        if has_statistics:
-            variables["batch_stats"] = static_statistics(model, params, data, test.statistics_rows)
+    def step(sums: Metrics, batch: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Metrics, None]:
+        images, labels, mask = batch
+        logits = network.predict(params, statistics, normalise(images, data.mean, data.std), mask)
+        values = Metrics(
+            loss=cross_entropy(logits, labels),
+            accuracy=in_top(logits, labels, 1).astype(mask.dtype),
+            top5=in_top(logits, labels, 5).astype(mask.dtype),
+            samples=jnp.ones_like(mask),
+        )
+        return jax.tree.map(lambda total, value: total + (value * mask).sum(), sums, values), None
 
-        def step(sums: Metrics, batch: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Metrics, None]:
-            images, labels, mask = batch
-            logits: Any = model.apply(variables, normalise(images, data.mean, data.std), mask=mask, train=False)
-            values = Metrics(
-                loss=cross_entropy(logits, labels),
-                accuracy=in_top(logits, labels, 1).astype(mask.dtype),
-                top5=in_top(logits, labels, 5).astype(mask.dtype),
-                samples=jnp.ones_like(mask),
-            )
-            return jax.tree.map(lambda total, value: total + (value * mask).sum(), sums, values), None
-
-        zero = jnp.zeros((), data.mean.dtype)
-        return lax.scan(step, Metrics(zero, zero, zero, zero), (test.images, test.labels, test.mask))[0]
-
-    return evaluate
+    zero = jnp.zeros((), data.mean.dtype)
+    return lax.scan(step, Metrics(zero, zero, zero, zero), (test.images, test.labels, test.mask))[0]

@@ -1,8 +1,8 @@
-"""Convolution and dense layers whose kernel a tier may factorize, and the convolution that every tier keeps whole.
+"""Convolution and dense layers whose kernel a tier may factorize, and the convolution that no tier factorizes.
 
-A `LowRankDense` or `LowRankConv` computes with whatever its parameter tree holds at ``kernel``: an array, or `Factors`
-of any rank. So one module serves the server and every tier: the tier is in the parameters, not in the module. A dense
-layer that stays whole is `flax.linen.Dense`.
+A `LowRankDense` or `LowRankConv` computes with whatever its parameter tree holds at ``kernel``: an array of any number
+of outputs, or `Factors` of any rank. So one module serves the server and every tier: the tier is in the parameters, not
+in the module. A last dense layer that stays whole is `flax.linen.Dense`.
 """
 
 from collections.abc import Sequence
@@ -18,13 +18,14 @@ from fedhm_jax.decomposition import Factors, factorize, whole_shape
 PaddingSpec = str | int | Sequence[Pair]
 
 
-def _low_rank_kernel(
-    module: nn.Module, init: Initializer, shape: tuple[int, ...], rank: int | None
+def _kernel(
+    module: nn.Module, init: Initializer, shape: tuple[int, ...], rank: int | None = None
 ) -> jax.Array | Factors:
     """The kernel as the parameter tree holds it; created whole, or factorized if a rank is given."""
     if module.has_variable("params", "kernel"):
         kernel: jax.Array | Factors = module.get_variable("params", "kernel")
-        if (held := whole_shape(kernel)) != shape:
+        # The number of outputs is the tree's to say: a narrower model holds fewer.
+        if (held := whole_shape(kernel))[:-1] != shape[:-1]:
             raise ValueError(
                 f"{'/'.join((*module.path, 'kernel'))} has shape {held}, but must be {shape} for its layer"
             )
@@ -74,7 +75,7 @@ class LowRankDense(nn.Module):
         Returns:
             (..., features).
         """
-        kernel = _low_rank_kernel(self, self.kernel_init, (inputs.shape[-1], self.features), self.rank)
+        kernel = _kernel(self, self.kernel_init, (inputs.shape[-1], self.features), self.rank)
         outputs = inputs @ kernel.v @ kernel.u if isinstance(kernel, Factors) else inputs @ kernel
         return _add_bias(self, outputs) if self.use_bias else outputs
 
@@ -126,7 +127,7 @@ class LowRankConv(nn.Module):
             (batch, out_height, out_width, features).
         """
         shape = (*self.kernel_size, images.shape[-1], self.features)
-        kernel = _low_rank_kernel(self, self.kernel_init, shape, self.rank)
+        kernel = _kernel(self, self.kernel_init, shape, self.rank)
         rows, columns = _explicit_padding(self.padding, images.shape[1:3], self.kernel_size, self.strides)
         if isinstance(kernel, Factors):
             s, t = self.strides
@@ -138,7 +139,7 @@ class LowRankConv(nn.Module):
 
 
 class Conv(nn.Module):
-    """2-D convolution that every tier keeps whole, such as a stem or a shortcut.
+    """2-D convolution that no tier factorizes, such as a stem or a shortcut.
 
     Parameters: ``kernel``: (kh, kw, inputs, features); ``bias``: (features,).
 
@@ -169,9 +170,10 @@ class Conv(nn.Module):
         Returns:
             (batch, out_height, out_width, features).
         """
-        kernel = self.param(
-            "kernel", self.kernel_init, (*self.kernel_size, images.shape[-1], self.features), jnp.float32
-        )
+        shape = (*self.kernel_size, images.shape[-1], self.features)
+        kernel = _kernel(self, self.kernel_init, shape)
+        if isinstance(kernel, Factors):
+            raise ValueError(f"{'/'.join((*self.path, 'kernel'))} is factorized, but its layer keeps it whole")
         padding = _explicit_padding(self.padding, images.shape[1:3], self.kernel_size, self.strides)
         outputs = conv2d(images, kernel, self.strides, padding, self.method)
         return _add_bias(self, outputs) if self.use_bias else outputs

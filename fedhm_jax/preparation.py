@@ -1,33 +1,30 @@
 """From a config to the parts of a run: the one place where config fields meet numeric code."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from fedhm_jax.client import Apply, LocalTraining, build_local_update
+from fedhm_jax.client import LocalTraining
 from fedhm_jax.client_data import ClientData, place_clients
 from fedhm_jax.cohort import cohort_capacities
-from fedhm_jax.config import DataConfig, LocalConfig, ModelConfig, PartitionConfig, ServerConfig, SimulationConfig
-from fedhm_jax.costs import count_bytes, count_macs, count_parameters
-from fedhm_jax.data import Dataset, dataset_from_arrays, label_counts, load_dataset, partition
-from fedhm_jax.decomposition import is_factors
+from fedhm_jax.config import DataConfig, LocalConfig, PartitionConfig, ServerConfig, SimulationConfig
+from fedhm_jax.data import Dataset, dataset_from_arrays, hold_out, label_counts, load_dataset, partition
+from fedhm_jax.devices import DeviceProfile, client_seconds, samples_trained
 from fedhm_jax.engine import Engine, build_engine
 from fedhm_jax.errors import ConfigError
-from fedhm_jax.evaluation import EvaluationData, build_evaluate, place_evaluation
-from fedhm_jax.models import RESNETS, build_model
+from fedhm_jax.evaluation import EvaluationData, place_evaluation
+from fedhm_jax.model_preparation import built_in_model, check_model
 from fedhm_jax.optimizers import optimizer_by_name
-from fedhm_jax.rank_plan import factorizable_kernels, plan_ranks
 from fedhm_jax.results import RunPlan, TierCost
-from fedhm_jax.strategies import Strategy, fedhm
+from fedhm_jax.strategies import Setting, Strategy
 from fedhm_jax.strategies.base import State
+from fedhm_jax.strategy_preparation import StrategyBuilder, build_setting, build_strategy, tier_costs
 from fedhm_jax.tiers import Tier, assign_tiers, make_tiers, tier_sizes
-from fedhm_jax.tree import Params, named_leaves
-
-CLASSIFIER = "classifier"
 
 
 class CohortSampling(NamedTuple):
@@ -51,6 +48,7 @@ class Preparation(NamedTuple):
         data: the clients' samples, on the device.
         test: the test set, on the device.
         sampling: how cohorts are drawn.
+        client_seconds: (tiers, clients) simulated seconds that each client's round takes in each tier.
         key: PRNG key of the rounds.
         plan: what reports may know.
     """
@@ -61,17 +59,24 @@ class Preparation(NamedTuple):
     data: ClientData
     test: EvaluationData
     sampling: CohortSampling
+    client_seconds: np.ndarray
     key: jax.Array
     plan: RunPlan
 
 
-def prepare(config: SimulationConfig, data: Dataset | None = None, model: nn.Module | None = None) -> Preparation:
+def prepare(
+    config: SimulationConfig,
+    data: Dataset | None = None,
+    model: nn.Module | None = None,
+    strategy: StrategyBuilder | None = None,
+) -> Preparation:
     """Builds every part of a run and refuses what cannot run, before anything is compiled.
 
     Args:
         config: a config that passed `fedhm_jax.validation.check_config`.
         data: in place of ``config.data``.
         model: in place of ``config.model``.
+        strategy: builder, in place of ``config.strategy.name``.
 
     Returns:
         The parts.
@@ -84,32 +89,26 @@ def prepare(config: SimulationConfig, data: Dataset | None = None, model: nn.Mod
         np.random.SeedSequence(server.seed).generate_state(4).tolist()
     )
     training = _local_training(config.local)
-    # A data set put together by hand passes the same checks as arrays.
-    dataset = dataset_from_arrays(*data[:4], classes=data.classes, name=data.name) if data else _load(config.data)
+    dataset = _dataset(config.data, data)
     parts = _deal(dataset, config.partition, partition_seed)
     _check_batch_size(training.batch_size, parts)
 
-    model = model if model is not None else _built_in_model(config.model, dataset.classes, server)
+    if model is None:
+        model = built_in_model(config.model, dataset.classes, server.convolution)
     images = jax.ShapeDtypeStruct((2, *dataset.train_images.shape[1:]), jnp.float32)
-    shapes = _check_model(model, images, dataset.classes)
+    variables = check_model(model, images, dataset.classes)
     tiers = make_tiers(config.tiers.rank_factors, config.tiers.shares, config.tiers.counts)
     sampling = _sampling(config, tiers, np.array([len(part) for part in parts]), tier_seed, cohort_seed)
-    strategy = _strategy(config, model, images, shapes["params"], tiers, mean_samples=float(sampling.sizes.mean()))
+    setting = build_setting(config, model, images, variables, tiers, mean_samples=float(sampling.sizes.mean()))
+    method = build_strategy(config, setting, strategy)
+    costs = tier_costs(method, setting, tiers, _clients_by_tier(tiers, sampling), dataset.classes)
     tier_names = tuple(tier.name for tier in tiers)
 
-    init_key, round_key = jax.random.split(jax.random.key(server.seed))
+    model_key, round_key = jax.random.split(jax.random.key(server.seed))
     return Preparation(
-        engine=build_engine(
-            strategy,
-            build_local_update(_training_mode(model), training, capacity=int(sampling.sizes.max())),
-            build_evaluate(model, has_statistics="batch_stats" in shapes),
-            tier_names,
-            _clients_per_chunk(server),
-        ),
-        strategy=strategy,
-        state=jax.jit(lambda key: strategy.init(model.init(key, jnp.zeros(images.shape, images.dtype))["params"]))(
-            init_key
-        ),
+        engine=build_engine(method, training, int(sampling.sizes.max()), tier_names, _clients_per_chunk(server)),
+        strategy=method,
+        state=jax.jit(partial(_first_state, method, setting))(model_key),
         data=place_clients(dataset.train_images, dataset.train_labels, parts, dataset.classes),
         test=place_evaluation(
             dataset.test_images,
@@ -120,10 +119,11 @@ def prepare(config: SimulationConfig, data: Dataset | None = None, model: nn.Mod
             seed=statistics_seed,
         ),
         sampling=sampling,
+        client_seconds=_client_seconds(config, costs, sampling.sizes),
         key=round_key,
         plan=RunPlan(
             config=config,
-            costs=_tier_costs(model, strategy, shapes["params"], images, tiers, sampling),
+            costs=costs,
             label_counts=label_counts(dataset.train_labels, parts, dataset.classes),
             tier_of_client=sampling.tier_of_client,
             tier_names=tier_names,
@@ -131,12 +131,37 @@ def prepare(config: SimulationConfig, data: Dataset | None = None, model: nn.Mod
     )
 
 
-def _training_mode(model: nn.Module) -> Apply:
-    def apply(params: Params, images: jax.Array, *, mask: jax.Array | None, train: bool, key: jax.Array) -> jax.Array:
-        logits: Any = model.apply({"params": params}, images, mask=mask, train=train, rngs={"dropout": key})
-        return logits
+def _first_state(strategy: Strategy, setting: Setting, key: jax.Array) -> State:
+    images = jnp.zeros(setting.images.shape, setting.images.dtype)
+    return strategy.init(setting.module.init(key, images)["params"], jax.random.fold_in(key, 1))
 
-    return apply
+
+def _clients_by_tier(tiers: Sequence[Tier], sampling: CohortSampling) -> list[float]:
+    """Number of registered clients of each tier; the expected number where tiers are drawn anew."""
+    clients = len(sampling.sizes)
+    if sampling.tier_of_client is None:
+        return [tier.share * clients for tier in tiers]
+    return tier_sizes(tiers, clients).tolist()
+
+
+def _client_seconds(config: SimulationConfig, costs: Sequence[TierCost], sizes: np.ndarray) -> np.ndarray:
+    """(tiers, clients) simulated seconds of a client's round."""
+    local, devices = config.local, config.devices
+    samples = samples_trained(sizes, local.batch_size, local.epochs, local.steps)
+    profile_fields = (devices.flops, devices.download, devices.upload, devices.latency)
+    profiles = zip(*(values * (len(costs) // len(values)) for values in profile_fields), strict=True)
+    return np.stack(
+        [
+            client_seconds(
+                DeviceProfile(*profile),
+                bytes_down=cost.bytes_down,
+                bytes_up=cost.bytes_up,
+                train_macs=cost.train_macs,
+                samples=samples,
+            )
+            for profile, cost in zip(profiles, costs, strict=True)
+        ]
+    )
 
 
 def _sampling(
@@ -155,16 +180,21 @@ def _sampling(
     )
 
 
-def _load(data: DataConfig) -> Dataset:
-    return load_dataset(
-        data.name,
-        data_dir=data.data_dir,
-        train_split=data.train_split,
-        test_split=data.test_split,
-        train_samples=data.train_samples,
-        test_samples=data.test_samples,
-        cache_dir=data.cache_dir,
-    )
+def _dataset(data: DataConfig, given: Dataset | None) -> Dataset:
+    if given is not None:
+        # A data set put together by hand passes the same checks as arrays.
+        dataset = dataset_from_arrays(*given[:4], classes=given.classes, name=given.name)
+    else:
+        dataset = load_dataset(
+            data.name,
+            data_dir=data.data_dir,
+            train_split=data.train_split,
+            test_split=data.test_split,
+            train_samples=data.train_samples,
+            test_samples=data.test_samples,
+            cache_dir=data.cache_dir,
+        )
+    return dataset if data.holdout is None else hold_out(dataset, data.holdout)
 
 
 def _deal(dataset: Dataset, dealing: PartitionConfig, seed: int) -> list[np.ndarray]:
@@ -197,91 +227,7 @@ def _local_training(local: LocalConfig) -> LocalTraining:
         weight_decay=local.weight_decay,
         frobenius_decay=local.frobenius_decay,
         proximal=local.proximal,
-        masked_loss=local.masked_loss,
         augment=local.augmentation == "crop_flip",
-    )
-
-
-def _built_in_model(model: ModelConfig, classes: int, server: ServerConfig) -> nn.Module:
-    if model.full_rank_blocks is not None and model.full_rank_blocks > (most := sum(RESNETS[model.name][0])):
-        raise ConfigError.of("model.full_rank_blocks", model.full_rank_blocks, f"from 0 to {most} for {model.name}")
-    return build_model(
-        model.name,
-        classes,
-        norm=model.norm,
-        full_rank_blocks=model.full_rank_blocks,
-        hidden=model.hidden,
-        convolution=server.convolution,
-    )
-
-
-def _check_model(model: nn.Module, images: jax.ShapeDtypeStruct, classes: int) -> Params:
-    """Shapes of the model's variables, after a dry run on a batch of the right shape."""
-    if not isinstance(model, nn.Module):
-        raise ConfigError.of("model", model, "an instance of flax.linen.Module")
-    size = " x ".join(str(length) for length in images.shape[1:])
-    try:
-        variables = jax.eval_shape(model.init, jax.random.key(0), images)
-        for path, leaf in named_leaves(variables["params"]).items():
-            if leaf.size == 0:
-                raise ValueError(f"{path} would be empty, its shape is {leaf.shape}")
-        mask = jax.ShapeDtypeStruct(images.shape[:1], images.dtype)
-        logits = jax.eval_shape(
-            lambda params, x, m: _training_mode(model)(params, x, mask=m, train=True, key=jax.random.key(0)),
-            variables["params"],
-            images,
-            mask,
-        )
-    except Exception as error:
-        first_line = str(error).strip().split("\n")[0]
-        raise ConfigError(
-            f"model is {type(model).__name__}, but must be a module that maps images of {size} pixels with "
-            f"module(images, mask=mask, train=train) ({type(error).__name__}: {first_line})"
-        ) from error
-    if logits.shape != (images.shape[0], classes):
-        raise ConfigError.of(
-            "model", type(model).__name__, f"a module with output (batch, {classes}); its output is {logits.shape}"
-        )
-    if any(map(is_factors, jax.tree.leaves(variables["params"], is_leaf=is_factors))):
-        raise ConfigError.of(
-            "model", type(model).__name__, "a module whose layers have rank=None; the tiers set the ranks"
-        )
-    if set(variables) - {"params", "batch_stats"}:
-        raise ConfigError.of(
-            "model", type(model).__name__, "a module without variables other than 'params' and 'batch_stats'"
-        )
-    return variables
-
-
-def _strategy(
-    config: SimulationConfig,
-    model: nn.Module,
-    images: jax.ShapeDtypeStruct,
-    params: Params,
-    tiers: Sequence[Tier],
-    mean_samples: float,
-) -> Strategy:
-    kernels = factorizable_kernels(model, images)
-    plans = [plan_ranks(kernels, tier.rank_factor) for tier in tiers]
-    for tier, plan in zip(tiers, plans, strict=True):
-        if tier.rank_factor > 1 and not plan:
-            raise ConfigError.of(
-                "tiers.rank_factors",
-                tier.rank_factor,
-                f"1 for {type(model).__name__}, which has no low-rank layer that this factor makes smaller",
-            )
-    owned_rows = config.strategy.classifier_rows == "owned"
-    if owned_rows and not any(path.split("/")[0] == CLASSIFIER for path in named_leaves(params)):
-        raise ConfigError.of(
-            "strategy.classifier_rows", "owned", f"'all' for a model without a layer named {CLASSIFIER!r}"
-        )
-    return fedhm(
-        plans,
-        [tier.rank_factor for tier in tiers],
-        weighting=config.strategy.weighting,
-        temperature=config.strategy.temperature,
-        history_samples=mean_samples if config.strategy.history else None,
-        classifier=CLASSIFIER if owned_rows else None,
     )
 
 
@@ -289,34 +235,3 @@ def _clients_per_chunk(server: ServerConfig) -> int:
     if server.clients_per_chunk is not None:
         return server.clients_per_chunk
     return 1 if jax.default_backend() == "cpu" else 16
-
-
-def _tier_costs(
-    model: nn.Module,
-    strategy: Strategy,
-    params: Params,
-    images: jax.ShapeDtypeStruct,
-    tiers: Sequence[Tier],
-    sampling: CohortSampling,
-) -> tuple[TierCost, ...]:
-    one_image = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
-
-    def forward(params: Params, images: jax.Array) -> jax.Array:
-        # Training mode, so that no statistics are needed; it multiplies nothing that evaluation does not.
-        return _training_mode(model)(params, images, mask=None, train=True, key=jax.random.key(0))
-
-    clients, fixed = len(sampling.sizes), sampling.tier_of_client is not None
-    numbers = tier_sizes(tiers, clients).tolist() if fixed else [tier.share * clients for tier in tiers]
-    received = jax.eval_shape(lambda tree: strategy.distribute(strategy.init(tree)), params)
-    return tuple(
-        TierCost(
-            tier=tier.name,
-            rank_factor=tier.rank_factor,
-            clients=number,
-            parameters=count_parameters(tree),
-            macs=count_macs(forward, tree, one_image),
-            bytes_down=count_bytes(tree),
-            bytes_up=count_bytes(tree),
-        )
-        for tier, tree, number in zip(tiers, received, numbers, strict=True)
-    )

@@ -16,7 +16,9 @@ Record = Mapping[str, Any]
 Keys: ``round`` (1-based int), ``learning_rate``, ``seconds`` (wall time of the round, evaluation included), and, keyed
 by tier name, ``clients`` (number trained), ``train_loss`` (mean over the round's steps; null if nobody trained),
 ``bytes_down``, ``bytes_up`` and ``macs`` (forward MACs of all training samples of the round), with running totals
-``total_bytes_down``, ``total_bytes_up`` and ``total_macs`` over all tiers. Rounds that were evaluated also have
+``total_bytes_down``, ``total_bytes_up`` and ``total_macs`` over all tiers; ``stragglers`` (sampled clients that missed
+the deadline; the model was sent to them, and nothing came back), ``simulated_seconds`` of the round on the clients'
+devices, and their running total ``total_simulated_seconds``. Rounds that were evaluated also have
 ``accuracy``, ``top5`` and ``loss`` (each in [0, 1] or nats), keyed by ``"global"`` and the tier names.
 """
 
@@ -28,18 +30,22 @@ class TierCost:
     Attributes:
         tier: name of the tier, such as ``"f4"``.
         rank_factor: the tier's rank factor f.
+        size: the tier's model in words, such as ``"ranks / 4"``.
         clients: number of registered clients (expected number, for a dynamic assignment).
         parameters: trained parameters.
         macs: multiply-accumulates of one sample's forward pass (convolutions and dense layers).
+        train_macs: multiply-accumulates of the forward passes that training makes of one sample.
         bytes_down: bytes sent to a client each round.
         bytes_up: bytes a client sends back each round.
     """
 
     tier: str
     rank_factor: float
+    size: str
     clients: float
     parameters: int
     macs: int
+    train_macs: int
     bytes_down: int
     bytes_up: int
 

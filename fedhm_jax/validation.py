@@ -152,6 +152,10 @@ def _positive(*names: str) -> tuple[_Rule, ...]:
     return tuple(_Rule(name, lambda value: value > 0, "a number above 0") for name in names)
 
 
+def _all_positive(*names: str) -> tuple[_Rule, ...]:
+    return tuple(_Rule(name, lambda values: min(values, default=0) > 0, "numbers above 0") for name in names)
+
+
 def _not_empty(*names: str) -> tuple[_Rule, ...]:
     return tuple(_Rule(name, lambda value: bool(value.strip()), "a name that is not empty") for name in names)
 
@@ -162,7 +166,7 @@ def _increases(values: tuple[float, ...]) -> bool:
 
 _RULES: tuple[_Rule, ...] = (
     *_not_empty("data.name", "data.train_split", "data.test_split", "local.optimizer"),
-    *_at_least(1, "data.train_samples", "data.test_samples"),
+    *_at_least(1, "data.train_samples", "data.test_samples", "data.holdout"),
     *_at_least(1, "partition.clients", "partition.min_samples", "partition.classes_per_client"),
     *_positive("partition.alpha"),
     *_at_least(0, "model.full_rank_blocks"),
@@ -177,8 +181,16 @@ _RULES: tuple[_Rule, ...] = (
         lambda shares: min(shares, default=0) >= 0 and abs(math.fsum(shares) - 1) <= 1e-6,
         "numbers of at least 0 that sum to 1",
     ),
+    _Rule(
+        "strategy.widths",
+        lambda widths: len(widths) > 0 and widths[0] <= 1 and widths[-1] > 0 and _increases(widths[::-1]),
+        "one or more numbers above 0 and at most 1, strictly decreasing",
+    ),
+    *_not_negative("strategy.distillation"),
     _Rule("tiers.counts", lambda counts: min(counts, default=0) >= 0, "integers of at least 0"),
-    *_positive("strategy.temperature", "local.learning_rate"),
+    *_positive("strategy.temperature", "local.learning_rate", "devices.deadline"),
+    *_all_positive("devices.flops", "devices.download", "devices.upload"),
+    _Rule("devices.latency", lambda values: min(values, default=-1) >= 0, "numbers of at least 0"),
     _Rule("local.momentum", lambda momentum: 0 <= momentum < 1, "a number of at least 0 and below 1"),
     *_at_least(1, "local.epochs", "local.steps", "local.batch_size"),
     *_not_negative("local.weight_decay", "local.frobenius_decay", "local.proximal"),
@@ -193,6 +205,15 @@ _RULES: tuple[_Rule, ...] = (
     _Rule("server.seed", lambda seed: 0 <= seed < 2**32, "an integer of at least 0 and below 2**32"),
     *_at_least(1, "evaluation.every", "evaluation.batch_size", "evaluation.statistics_samples"),
 )
+
+
+def _one_or_per_tier(name: str) -> _Relation:
+    return _Relation(
+        name,
+        lambda config: len(_value(config, name)) in (1, len(config.tiers.rank_factors)),
+        "one value for all tiers, or one per tier (tiers.rank_factors is {config.tiers.rank_factors})",
+    )
+
 
 _RELATIONS: tuple[_Relation, ...] = (
     _Relation(
@@ -225,6 +246,12 @@ _RELATIONS: tuple[_Relation, ...] = (
         lambda config: config.tiers.counts is None or sum(config.tiers.counts) == config.partition.clients,
         "integers that sum to partition.clients ({config.partition.clients})",
     ),
+    _Relation(
+        "strategy.widths",
+        lambda config: config.strategy.widths is None or len(config.strategy.widths) == len(config.tiers.rank_factors),
+        "one width per tier (tiers.rank_factors is {config.tiers.rank_factors})",
+    ),
+    *(_one_or_per_tier(f"devices.{name}") for name in ("flops", "download", "upload", "latency")),
     _Relation(
         "local.milestones",
         lambda config: config.local.schedule != "step" or len(config.local.milestones) > 0,

@@ -56,6 +56,38 @@ def load_dataset(
     return Dataset(*train, *test, dataset.classes, dataset.name)
 
 
+def hold_out(dataset: Dataset, samples: int) -> Dataset:
+    """Tests on training samples that the clients do not get, in place of the test split.
+
+    Args:
+        dataset: the data set.
+        samples: how many to take away, drawn with a fixed seed.
+
+    Returns:
+        The smaller training split, and the samples taken away as the test split.
+
+    Raises:
+        ConfigError: as many samples as there are, or more.
+
+    Example:
+        >>> digits = load_dataset("digits", train_samples=100)
+        >>> held_out = hold_out(digits, 20)
+        >>> len(held_out.train_labels), len(held_out.test_labels)
+        (80, 20)
+    """
+    available = len(dataset.train_labels)
+    if samples >= available:
+        raise ConfigError.of("data.holdout", samples, f"below {available}, the number of training samples")
+    order = np.random.default_rng(_SUBSET_SEED).permutation(available)
+    tested, kept = np.sort(order[:samples]), np.sort(order[samples:])
+    return dataset._replace(
+        train_images=dataset.train_images[kept],
+        train_labels=dataset.train_labels[kept],
+        test_images=dataset.train_images[tested],
+        test_labels=dataset.train_labels[tested],
+    )
+
+
 def _load_from_files(
     name: str, data_dir: Path | None, train_split: str, test_split: str, cache_dir: Path | None
 ) -> Dataset:

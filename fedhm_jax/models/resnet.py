@@ -14,6 +14,7 @@ class BasicBlock(nn.Module):
     Attributes:
         features: output channels.
         stride: step of the first convolution.
+        projects: the shortcut is a 1x1 convolution, for a block whose output has another shape than its input.
         low_rank: the 3x3 kernels may be factorized; the shortcut never is.
         norm: a name in `fedhm_jax.norms.NORMS`.
         convolution: how convolutions are computed.
@@ -21,6 +22,7 @@ class BasicBlock(nn.Module):
 
     features: int
     stride: int
+    projects: bool
     low_rank: bool
     norm: str
     convolution: ConvMethod
@@ -40,7 +42,7 @@ class BasicBlock(nn.Module):
         hidden = norm(name="norm_1")(hidden, mask=mask, train=train)
 
         shortcut = images
-        if self.stride != 1 or images.shape[-1] != self.features:
+        if self.projects:
             shortcut = Conv(
                 self.features, (1, 1), strides, padding=0, use_bias=False, method=self.convolution, name="shortcut"
             )(images)
@@ -84,9 +86,11 @@ class ResNet(nn.Module):
         block = 0
         for stage, count in enumerate(self.blocks):
             for position in range(count):
+                narrows = stage > 0 and position == 0
                 hidden = BasicBlock(
                     features=self.width * 2**stage,
-                    stride=2 if stage > 0 and position == 0 else 1,
+                    stride=2 if narrows else 1,
+                    projects=narrows,
                     low_rank=block >= self.full_rank_blocks,
                     norm=self.norm,
                     convolution=self.convolution,

@@ -47,12 +47,13 @@ def cost_table(costs: Sequence[TierCost], history: Sequence[Record] = ()) -> Tab
     """
     table = Table(title="Costs of one client in one round", title_justify="left", caption_justify="left")
     table.add_column("tier")
-    for heading in ("f", "clients", "parameters", "MAC per sample", "down", "up"):
+    table.add_column("model of a client")
+    for heading in ("clients", "parameters", "MAC per sample", "down", "up"):
         table.add_column(heading, justify="right")
     for cost in costs:
         table.add_row(
             cost.tier,
-            f"{cost.rank_factor:g}",
+            cost.size,
             f"{cost.clients:g}",
             format_count(cost.parameters),
             format_count(cost.macs),

@@ -1,6 +1,49 @@
-"""Federated methods: one paper, one file."""
+"""Federated methods: one paper, one file. A new one is a file and a row in `STRATEGIES`."""
 
-from fedhm_jax.strategies.base import Strategy
+from collections.abc import Callable
+from typing import NamedTuple
+
+from fedhm_jax.strategies.base import Setting, Strategy
+from fedhm_jax.strategies.fedavg import fedavg, fedavg_low_rank
 from fedhm_jax.strategies.fedhm import fedhm
+from fedhm_jax.strategies.fedrolex import fedrolex
+from fedhm_jax.strategies.fjord import fjord
+from fedhm_jax.strategies.heterofl import heterofl
+from fedhm_jax.strategies.splitmix import splitmix
 
-__all__ = ["Strategy", "fedhm"]
+
+class Row(NamedTuple):
+    """A strategy and what a config may tell it.
+
+    Attributes:
+        build: ``build(setting, **options) -> Strategy``.
+        options: fields of `fedhm_jax.config.StrategyConfig` that it takes as keyword arguments.
+    """
+
+    build: Callable[..., Strategy]
+    options: tuple[str, ...] = ()
+
+
+STRATEGIES: dict[str, Row] = {
+    "fedhm": Row(fedhm, ("history",)),
+    "fedavg": Row(fedavg),
+    "fedavg_low_rank": Row(fedavg_low_rank),
+    "heterofl": Row(heterofl, ("widths", "budget")),
+    "fedrolex": Row(fedrolex, ("widths", "budget")),
+    "fjord": Row(fjord, ("widths", "budget", "distillation")),
+    "splitmix": Row(splitmix, ("widths", "budget")),
+}
+
+__all__ = [
+    "STRATEGIES",
+    "Row",
+    "Setting",
+    "Strategy",
+    "fedavg",
+    "fedavg_low_rank",
+    "fedhm",
+    "fedrolex",
+    "fjord",
+    "heterofl",
+    "splitmix",
+]

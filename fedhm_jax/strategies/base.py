@@ -1,32 +1,164 @@
-"""What a federated method is: five pure functions. One paper, one file."""
+"""What a federated method is: a handful of pure functions. One paper, one file."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import math
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
+from flax import linen as nn
 
-from fedhm_jax.aggregation import Contribution
+from fedhm_jax.aggregation import Contribution, weighted
 from fedhm_jax.client_data import Client
-from fedhm_jax.tree import Params
+from fedhm_jax.decomposition import RankPlan
+from fedhm_jax.errors import ConfigError
+from fedhm_jax.network import Network, network_of
+from fedhm_jax.objective import Objective
+from fedhm_jax.rank_plan import factorizable_kernels, plan_ranks
+from fedhm_jax.tree import Params, map_named
+
+Weighting = Literal["uniform", "samples", "rank_softmax"]
 
 State = Any
 """What the server remembers between rounds: a pytree of the strategy's own."""
+
+
+class Setting(NamedTuple):
+    """What a strategy is built for; the same for all methods of a comparison.
+
+    Attributes:
+        module: the full-rank model.
+        images: shape and dtype of a batch of images.
+        shapes: shapes of the module's parameters.
+        has_statistics: the module has static batch norms.
+        rank_factors: f of each tier, from the strongest (smallest) to the weakest.
+        masked_loss: zero the logits of classes a client does not hold in its loss.
+        weighting: a client's weight in the merge: ``uniform``; ``samples``: its sample count; ``rank_softmax``:
+            ``exp(-f / temperature)`` of its tier.
+        temperature: T of ``rank_softmax``.
+        classifier: top-level layer whose columns (one a class) are averaged only over the clients that hold the class;
+            None averages them over all.
+        mean_samples: mean number of samples of a client.
+    """
+
+    module: nn.Module
+    images: jax.ShapeDtypeStruct
+    shapes: Params
+    has_statistics: bool
+    rank_factors: tuple[float, ...]
+    masked_loss: bool = False
+    weighting: Weighting = "uniform"
+    temperature: float = 1.0
+    classifier: str | None = None
+    mean_samples: float = 1.0
+
+    @property
+    def network(self) -> Network:
+        """The module as pure functions."""
+        return network_of(self.module, self.has_statistics)
 
 
 class Strategy(NamedTuple):
     """A federated method. Tiers are numbered from the strongest (smallest rank factor) to the weakest.
 
     Attributes:
-        init: ``init(params) -> state``, from the freshly initialised full-rank model.
-        global_model: ``global_model(state) -> params``, the full-rank model.
-        distribute: ``distribute(state) -> (params, ...)``, the model each tier receives, one tree a tier.
-        contribute: ``contribute(tier, trained, client) -> Contribution``, what one client adds to the merge.
-        aggregate: ``aggregate(state, contribution, clients) -> state``, with the cohort's summed contribution and the
-            number of clients of each tier that trained, (tiers,) int32.
+        init: ``init(params, key) -> state``, from the freshly initialised full-rank model.
+        global_model: ``global_model(state) -> params``, the model that the server holds.
+        tier_model: ``tier_model(state, tier) -> params``, the model that a client of the tier predicts with.
+        distribute: ``distribute(state, tier, client) -> params``, what a client of the tier receives to train.
+        contribute: ``contribute(state, tier, trained, client) -> Contribution``, what a client adds to its tier's sum.
+        aggregate: ``aggregate(state, contributions, clients) -> state``, with the summed contribution of each tier and
+            the number of clients of each tier that trained, (tiers,) int32.
+        network: functions of the global model.
+        networks: functions of each tier's model.
+        objectives: what the clients of each tier minimise.
+        sizes: each tier's model in words, such as ``"ranks / 4"``.
     """
 
-    init: Callable[[Params], State]
+    init: Callable[[Params, jax.Array], State]
     global_model: Callable[[State], Params]
-    distribute: Callable[[State], tuple[Params, ...]]
-    contribute: Callable[[int, Params, Client], Contribution]
-    aggregate: Callable[[State, Contribution, jax.Array], State]
+    tier_model: Callable[[State, int], Params]
+    distribute: Callable[[State, int, Client], Params]
+    contribute: Callable[[State, int, Params, Client], Contribution]
+    aggregate: Callable[[State, Sequence[Contribution], jax.Array], State]
+    network: Network
+    networks: tuple[Network, ...]
+    objectives: tuple[Objective, ...]
+    sizes: tuple[str, ...]
+
+
+def rank_plans(setting: Setting) -> tuple[RankPlan, ...]:
+    """FedHM's rank plan of each tier.
+
+    Args:
+        setting: its module and rank factors.
+
+    Returns:
+        One plan a tier, empty for the full-rank model.
+
+    Raises:
+        ConfigError: a tier should be smaller, and the module has no layer that it could factorize.
+    """
+    kernels = factorizable_kernels(setting.module, setting.images)
+    plans = tuple(plan_ranks(kernels, factor) for factor in setting.rank_factors)
+    for factor, plan in zip(setting.rank_factors, plans, strict=True):
+        if factor > 1 and not plan:
+            name = type(setting.module).__name__
+            allowed = f"1 for {name}, which has no low-rank layer that this factor makes smaller"
+            raise ConfigError.of("tiers.rank_factors", factor, allowed)
+    return plans
+
+
+def client_contribution(setting: Setting, tier: int, params: Params, client: Client) -> Contribution:
+    """What one client's trained parameters add to the merge, ``(w_k W_k, w_k)``; zero for a client not present.
+
+    Args:
+        setting: its ``weighting`` gives w_k; its ``classifier`` is averaged only over classes that the client holds.
+        tier: the client's.
+        params: what the client trained.
+        client: the client.
+
+    Returns:
+        The contribution, in the shapes of ``params``.
+    """
+    return weigh(setting, tier, params, client.present, client.size, client.owned)
+
+
+def weigh(
+    setting: Setting, tier: int, params: Params, present: jax.Array, samples: jax.Array, owned: jax.Array
+) -> Contribution:
+    """A tree under the weight of a client that might hold it.
+
+    Args:
+        setting: as in `client_contribution`.
+        tier: the client's.
+        params: the tree.
+        present: scalar, False for a client that does not take part.
+        samples: scalar, the client's sample count.
+        owned: (classes,) bool, or a scalar for all classes alike.
+
+    Returns:
+        The contribution.
+    """
+    dtype = jax.tree.leaves(params)[0].dtype
+    f = setting.rank_factors
+    relative = math.exp((f[0] - f[tier]) / setting.temperature) if setting.weighting == "rank_softmax" else 1.0
+    weight = present.astype(dtype) * relative
+    if setting.weighting == "samples":
+        weight = weight * samples.astype(dtype)
+    by_class = weight * owned.astype(dtype)
+    weights = map_named(lambda path, _: by_class if path.split("/")[0] == setting.classifier else weight, params)
+    return weighted(params, weights)
+
+
+def sum_tiers(contributions: Sequence[Contribution]) -> Contribution:
+    """Sum of the tiers' contributions, for tiers that contribute in the same shapes.
+
+    Args:
+        contributions: one a tier.
+
+    Returns:
+        The sum.
+    """
+    return reduce(lambda one, other: jax.tree.map(jnp.add, one, other), contributions)

@@ -5,20 +5,18 @@ Factorization", arXiv 2111.14655. Each round the server factorizes its kernels o
 directions its rank allows, and averages the recovered products of the trained factors.
 """
 
-import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from fedhm_jax.aggregation import Contribution, merge, weighted
+from fedhm_jax.aggregation import Contribution, merge
 from fedhm_jax.client_data import Client
 from fedhm_jax.decomposition import Factors, RankPlan, factorize_tree, recover_tree, with_factors
-from fedhm_jax.strategies.base import Strategy
-from fedhm_jax.tree import Params, map_named
-
-Weighting = Literal["uniform", "samples", "rank_softmax"]
+from fedhm_jax.objective import supervised
+from fedhm_jax.strategies.base import Setting, Strategy, client_contribution, rank_plans, sum_tiers, weigh
+from fedhm_jax.tree import Params
 
 
 class FedHMState(NamedTuple):
@@ -34,68 +32,72 @@ class FedHMState(NamedTuple):
 
 
 def fedhm(
-    plans: Sequence[RankPlan],
-    rank_factors: Sequence[float],
+    setting: Setting,
     *,
-    weighting: Weighting = "uniform",
-    temperature: float = 1.0,
-    history_samples: float | None = 1.0,
-    classifier: str | None = None,
+    history: bool = True,
+    plans: Sequence[RankPlan] | None = None,
 ) -> Strategy:
     """The FedHM strategy, ``W <- sum_k w_k u_k v_k``.
 
     Args:
-        plans: rank plan of each tier; an empty plan is the full-rank model itself.
-        rank_factors: f of each tier, increasing.
-        weighting: ``uniform``: w_k equal; ``samples``: by sample count; ``rank_softmax``: ``w_k ~ exp(-f_k /
-            temperature)``.
-        temperature: T of ``rank_softmax``.
-        history_samples: in a round without a client of the first tier, the old model joins as one more client of that
-            tier with this many samples (they count in ``samples`` weighting only); None: it never joins.
-        classifier: top-level layer whose rows (one a class) are averaged only over the clients that hold the class;
-            None averages them over all.
+        setting: what to build for.
+        history: in a round without a client of the first tier, the old model joins as one more client of that tier,
+            of mean sample count.
+        plans: rank plan of each tier, an empty plan being the full-rank model itself; from the setting's rank factors
+            if None.
 
     Returns:
         The strategy.
 
     Example:
-        >>> strategy = fedhm([{}, {"dense/kernel": 1}], [1.0, 8.0])
-        >>> state = strategy.init({"dense": {"kernel": jnp.eye(4)}})
-        >>> [jax.tree.map(jnp.shape, params) for params in strategy.distribute(state)]
-        [{'dense': {'kernel': (4, 4)}}, {'dense': {'kernel': Factors(v=(4, 1), u=(1, 4))}}]
+        >>> from fedhm_jax.models import build_model
+        >>> module, images = build_model("mlp", classes=2, hidden=(4,)), jnp.ones((1, 2, 2, 1))
+        >>> params = module.init(jax.random.key(0), images)["params"]
+        >>> setting = Setting(module, images, params, has_statistics=False, rank_factors=(1.0, 2.0))
+        >>> strategy = fedhm(setting)
+        >>> weakest = strategy.tier_model(strategy.init(params, jax.random.key(1)), 1)
+        >>> jax.tree.map(jnp.shape, weakest["dense_0"])
+        {'bias': (4,), 'kernel': Factors(v=(4, 1), u=(1, 4))}
 
     Source: arXiv 2111.14655; weights, history term and per-class rows as in the authors' published code, the rows'
     weights normalised here.
     """
+    factors = setting.rank_factors
+    plans = rank_plans(setting) if plans is None else plans
     largest = {path: max(plan.get(path, 0) for plan in plans) for path in sorted(set().union(*plans))}
-    softmax = [math.exp((rank_factors[0] - factor) / temperature) for factor in rank_factors]
+    network = setting.network
 
     def with_model(params: Params) -> FedHMState:
         return FedHMState(params, factorize_tree(params, largest))
 
-    def distribute(state: FedHMState) -> tuple[Params, ...]:
-        return tuple(with_factors(state.params, state.factors, plan) if plan else state.params for plan in plans)
+    def tier_model(state: FedHMState, tier: int) -> Params:
+        return with_factors(state.params, state.factors, plans[tier]) if plans[tier] else state.params
 
-    def contribution(tier: int, params: Params, samples: jax.Array, owned: jax.Array, joins: jax.Array) -> Contribution:
-        """Weighs a whole tree; ``joins`` is 0 for one that does not take part."""
-        dtype = jax.tree.leaves(params)[0].dtype
-        weight = {"uniform": joins, "samples": joins * samples, "rank_softmax": joins * softmax[tier]}[weighting]
-        by_class = weight * owned.astype(dtype)
-        weights = map_named(lambda path, _: by_class if path.split("/")[0] == classifier else weight, params)
-        return weighted(params, weights)
+    def distribute(state: FedHMState, tier: int, client: Client) -> Params:
+        return tier_model(state, tier)
 
-    def contribute(tier: int, trained: Params, client: Client) -> Contribution:
-        params = recover_tree(trained)
-        dtype = jax.tree.leaves(params)[0].dtype
-        return contribution(tier, params, client.size.astype(dtype), client.owned, client.present.astype(dtype))
+    def contribute(state: FedHMState, tier: int, trained: Params, client: Client) -> Contribution:
+        return client_contribution(setting, tier, recover_tree(trained), client)
 
-    def aggregate(state: FedHMState, merged: Contribution, clients: jax.Array) -> FedHMState:
-        if history_samples is not None:
-            dtype = jax.tree.leaves(state.params)[0].dtype
+    def aggregate(state: FedHMState, contributions: Sequence[Contribution], clients: jax.Array) -> FedHMState:
+        merged = sum_tiers(contributions)
+        if history:
+            samples = jnp.asarray(setting.mean_samples, jax.tree.leaves(state.params)[0].dtype)
             every_class = jnp.ones((), bool)
-            missing = (clients[0] == 0).astype(dtype)
-            old = contribution(0, state.params, jnp.asarray(history_samples, dtype), every_class, missing)
-            merged = jax.tree.map(jnp.add, merged, old)
+            merged = sum_tiers([merged, weigh(setting, 0, state.params, clients[0] == 0, samples, every_class)])
         return with_model(merge(state.params, merged))
 
-    return Strategy(with_model, lambda state: state.params, distribute, contribute, aggregate)
+    return Strategy(
+        init=lambda params, key: with_model(params),
+        global_model=lambda state: state.params,
+        tier_model=tier_model,
+        distribute=distribute,
+        contribute=contribute,
+        aggregate=aggregate,
+        network=network,
+        networks=(network,) * len(factors),
+        objectives=(supervised(network, setting.masked_loss),) * len(factors),
+        sizes=tuple(
+            f"ranks / {factor:g}" if plan else "full model" for factor, plan in zip(factors, plans, strict=True)
+        ),
+    )

@@ -1,0 +1,86 @@
+"""The model of a run: built by name, or handed over and checked by a dry run on shapes."""
+
+import jax
+from flax import linen as nn
+
+from fedhm_jax.config import ModelConfig
+from fedhm_jax.convolution import ConvMethod
+from fedhm_jax.decomposition import is_factors
+from fedhm_jax.errors import ConfigError
+from fedhm_jax.models import RESNETS, build_model
+from fedhm_jax.network import network_of
+from fedhm_jax.tree import Params, named_leaves
+
+
+def built_in_model(model: ModelConfig, classes: int, convolution: ConvMethod) -> nn.Module:
+    """The module that a config names.
+
+    Args:
+        model: its section of the config.
+        classes: number of outputs.
+        convolution: how convolutions are computed.
+
+    Returns:
+        The module.
+
+    Raises:
+        ConfigError: more full-rank blocks than the model has.
+    """
+    if model.full_rank_blocks is not None and model.full_rank_blocks > (most := sum(RESNETS[model.name][0])):
+        raise ConfigError.of("model.full_rank_blocks", model.full_rank_blocks, f"from 0 to {most} for {model.name}")
+    return build_model(
+        model.name,
+        classes,
+        norm=model.norm,
+        full_rank_blocks=model.full_rank_blocks,
+        hidden=model.hidden,
+        convolution=convolution,
+    )
+
+
+def check_model(model: nn.Module, images: jax.ShapeDtypeStruct, classes: int) -> Params:
+    """Shapes of a model's variables, after a dry run on a batch of the right shape.
+
+    Args:
+        model: any linen module.
+        images: shape and dtype of a batch.
+        classes: number of outputs it must have.
+
+    Returns:
+        The shapes by collection: ``params``, and ``batch_stats`` if there are static norms.
+
+    Raises:
+        ConfigError: it cannot be trained on such images.
+    """
+    if not isinstance(model, nn.Module):
+        raise ConfigError.of("model", model, "an instance of flax.linen.Module")
+    size = " x ".join(str(length) for length in images.shape[1:])
+    try:
+        variables = jax.eval_shape(model.init, jax.random.key(0), images)
+        for path, leaf in named_leaves(variables["params"]).items():
+            if leaf.size == 0:
+                raise ValueError(f"{path} would be empty, its shape is {leaf.shape}")
+        mask = jax.ShapeDtypeStruct(images.shape[:1], images.dtype)
+        train = network_of(model, "batch_stats" in variables).train
+        logits = jax.eval_shape(
+            lambda params, x, m: train(params, x, m, jax.random.key(0)), variables["params"], images, mask
+        )
+    except Exception as error:
+        first_line = str(error).strip().split("\n")[0]
+        raise ConfigError(
+            f"model is {type(model).__name__}, but must be a module that maps images of {size} pixels with "
+            f"module(images, mask=mask, train=train) ({type(error).__name__}: {first_line})"
+        ) from error
+    if logits.shape != (images.shape[0], classes):
+        raise ConfigError.of(
+            "model", type(model).__name__, f"a module with output (batch, {classes}); its output is {logits.shape}"
+        )
+    if any(map(is_factors, jax.tree.leaves(variables["params"], is_leaf=is_factors))):
+        raise ConfigError.of(
+            "model", type(model).__name__, "a module whose layers have rank=None; the tiers set the ranks"
+        )
+    if set(variables) - {"params", "batch_stats"}:
+        raise ConfigError.of(
+            "model", type(model).__name__, "a module without variables other than 'params' and 'batch_stats'"
+        )
+    return variables

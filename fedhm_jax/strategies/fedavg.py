@@ -1,0 +1,78 @@
+"""FedAvg: every client trains the same model, and the server averages what comes back.
+
+McMahan, Moore, Ramage, Hampson, Aguera y Arcas: "Communication-Efficient Learning of Deep Networks from Decentralized
+Data", AISTATS 2017, arXiv 1602.05629. With tiers of unequal strength there are two ways to serve all of them with one
+model: everyone trains the full model (an upper bound, for no weak device could), or everyone trains the model of the
+weakest tier, here FedHM's smallest factorized network, its factors averaged as parameters of their own.
+"""
+
+from collections.abc import Sequence
+
+import jax
+
+from fedhm_jax.aggregation import Contribution, merge
+from fedhm_jax.client_data import Client
+from fedhm_jax.decomposition import RankPlan, factorize_tree, with_factors
+from fedhm_jax.objective import supervised
+from fedhm_jax.strategies.base import Setting, Strategy, client_contribution, rank_plans, sum_tiers
+from fedhm_jax.tree import Params
+
+
+def fedavg(setting: Setting) -> Strategy:
+    """Every client of every tier trains the full-rank model, ``W <- sum_k w_k W_k``.
+
+    Args:
+        setting: what to build for.
+
+    Returns:
+        The strategy; its state is the model.
+
+    Source: arXiv 1602.05629, algorithm 1.
+    """
+    return _one_model_for_all(setting, {}, "full model")
+
+
+def fedavg_low_rank(setting: Setting) -> Strategy:
+    """Every client of every tier trains the weakest tier's factorized network; factors are averaged as they are.
+
+    Args:
+        setting: what to build for; its largest rank factor decides.
+
+    Returns:
+        The strategy; its state is the factorized model, which is the global model too.
+
+    Source: the homogeneous baseline of FedHM (arXiv 2111.14655), section on experiments.
+    """
+    return _one_model_for_all(setting, rank_plans(setting)[-1], f"ranks / {setting.rank_factors[-1]:g}")
+
+
+def _one_model_for_all(setting: Setting, plan: RankPlan, size: str) -> Strategy:
+    network, tiers = setting.network, len(setting.rank_factors)
+
+    def init(params: Params, key: jax.Array) -> Params:
+        return with_factors(params, factorize_tree(params, plan), plan) if plan else params
+
+    def tier_model(state: Params, tier: int) -> Params:
+        return state
+
+    def distribute(state: Params, tier: int, client: Client) -> Params:
+        return state
+
+    def contribute(state: Params, tier: int, trained: Params, client: Client) -> Contribution:
+        return client_contribution(setting, tier, trained, client)
+
+    def aggregate(state: Params, contributions: Sequence[Contribution], clients: jax.Array) -> Params:
+        return merge(state, sum_tiers(contributions))
+
+    return Strategy(
+        init=init,
+        global_model=lambda state: state,
+        tier_model=tier_model,
+        distribute=distribute,
+        contribute=contribute,
+        aggregate=aggregate,
+        network=network,
+        networks=(network,) * tiers,
+        objectives=(supervised(network, setting.masked_loss),) * tiers,
+        sizes=(size,) * tiers,
+    )

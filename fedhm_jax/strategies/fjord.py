@@ -1,0 +1,85 @@
+"""FjORD: ordered dropout, so that every narrow model inside a client's model is trained too.
+
+Horvath, Laskaridis, Almeida, Leontiadis, Venieris, Lane: "FjORD: Fair and Accurate Federated Learning under
+heterogeneous targets with Ordered Dropout", NeurIPS 2021, arXiv 2102.13451. In every step a client draws one of the
+widths up to its own and trains that leading slice together with its whole model, which teaches the slice
+(self-distillation). The server takes the mean of every element over the clients that hold it.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from fedhm_jax.budgets import Budget
+from fedhm_jax.client_data import Batch
+from fedhm_jax.losses import mask_absent_classes
+from fedhm_jax.objective import Objective, batch_loss
+from fedhm_jax.strategies.base import Setting, Strategy
+from fedhm_jax.strategies.heterofl import heterofl
+from fedhm_jax.strategies.slices import Slices, plan_slices
+from fedhm_jax.tree import Params
+from fedhm_jax.width_plan import slice_width
+
+
+def fjord(
+    setting: Setting,
+    *,
+    widths: Sequence[float] | None = None,
+    budget: Budget = "bytes",
+    distillation: float = 1.0,
+) -> Strategy:
+    """The FjORD strategy.
+
+    Args:
+        setting: what to build for.
+        widths: share of the channels of each tier, from which steps draw; solved to match FedHM's cost if None.
+        budget: unit of that cost.
+        distillation: weight of the drawn slice's loss against its client's whole model.
+
+    Returns:
+        The strategy; its state is the full-width model.
+
+    Raises:
+        ConfigError: the model cannot be sliced, or no width meets a tier's budget.
+
+    Source: arXiv 2102.13451, sections 3.2 and 4.1.
+    """
+    slices = plan_slices(setting, widths, budget)
+    leading = heterofl(setting, widths=slices.widths)
+    tiers = range(len(slices.widths))
+    return leading._replace(
+        # Slices are nested in training, so they agree without HeteroFL's scaler.
+        networks=(leading.network,) * len(tiers),
+        objectives=tuple(_ordered_dropout(setting, slices, tier, distillation) for tier in tiers),
+    )
+
+
+def _ordered_dropout(setting: Setting, slices: Slices, tier: int, distillation: float) -> Objective:
+    """``CE(f(W), y) + distillation * CE(f(W_p), softmax f(W))`` with a width p drawn for the step; no second term if p
+    is the client's own width."""
+    network, own = setting.network, slices.widths[tier]
+    drawn_widths = slices.widths[tier:]
+
+    def objective(params: Params, batch: Batch, owned: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        draw_key, whole_key, slice_key = jax.random.split(key, 3)
+        logits = network.train(params, batch.images, batch.mask, whole_key)
+        taught = jax.nn.softmax(lax.stop_gradient(logits), axis=1)
+        mean, total = batch_loss(mask_absent_classes(logits, owned) if setting.masked_loss else logits, batch)
+
+        def distil(width: float) -> Callable[[Params], jax.Array]:
+            def loss(params: Params) -> jax.Array:
+                if width == own:
+                    return jnp.zeros_like(mean)
+                narrow = slice_width(params, slices.plan, width)
+                answer = jax.nn.log_softmax(network.train(narrow, batch.images, batch.mask, slice_key), axis=1)
+                by_sample = -(taught * answer).sum(1)
+                return distillation * (by_sample * batch.mask).sum() / jnp.maximum(batch.mask.sum(), 1)
+
+            return loss
+
+        drawn = jax.random.randint(draw_key, (), 0, len(drawn_widths))
+        return mean + lax.switch(drawn, [distil(width) for width in drawn_widths], params), total
+
+    return objective

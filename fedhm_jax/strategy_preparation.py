@@ -1,0 +1,124 @@
+"""The strategy of a run, and what each tier costs under it."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from fedhm_jax.budgets import forward_macs
+from fedhm_jax.client_data import Batch, Client
+from fedhm_jax.config import SimulationConfig
+from fedhm_jax.costs import count_bytes, count_macs, count_parameters
+from fedhm_jax.errors import ConfigError
+from fedhm_jax.results import TierCost
+from fedhm_jax.strategies import STRATEGIES, Setting, Strategy
+from fedhm_jax.tiers import Tier
+from fedhm_jax.tree import Params, named_leaves
+
+CLASSIFIER = "classifier"
+
+StrategyBuilder = Callable[[Setting], Strategy]
+
+
+def build_setting(
+    config: SimulationConfig,
+    model: nn.Module,
+    images: jax.ShapeDtypeStruct,
+    variables: Params,
+    tiers: Sequence[Tier],
+    mean_samples: float,
+) -> Setting:
+    """What the run's strategy is built for.
+
+    Args:
+        config: the run's config.
+        model: its full-rank model.
+        images: shape and dtype of a batch.
+        variables: shapes of the model's variables.
+        tiers: from the strongest to the weakest.
+        mean_samples: mean number of samples of a client.
+
+    Returns:
+        The setting.
+
+    Raises:
+        ConfigError: the classifier's rows are asked for, and the model has no layer of that name.
+    """
+    owned_rows = config.strategy.classifier_rows == "owned"
+    if owned_rows and not any(path.split("/")[0] == CLASSIFIER for path in named_leaves(variables["params"])):
+        raise ConfigError.of(
+            "strategy.classifier_rows", "owned", f"'all' for a model without a layer named {CLASSIFIER!r}"
+        )
+    return Setting(
+        module=model,
+        images=images,
+        shapes=variables["params"],
+        has_statistics="batch_stats" in variables,
+        rank_factors=tuple(tier.rank_factor for tier in tiers),
+        masked_loss=config.local.masked_loss,
+        weighting=config.strategy.weighting,
+        temperature=config.strategy.temperature,
+        classifier=CLASSIFIER if owned_rows else None,
+        mean_samples=mean_samples,
+    )
+
+
+def build_strategy(config: SimulationConfig, setting: Setting, builder: StrategyBuilder | None) -> Strategy:
+    """The strategy that a config names, or one handed over.
+
+    Args:
+        config: the run's config.
+        setting: what to build for.
+        builder: in place of the config's strategy.
+
+    Returns:
+        The strategy.
+
+    Raises:
+        ConfigError: the strategy is not defined on this model or these tiers, or cannot meet its budget.
+    """
+    if builder is not None:
+        return builder(setting)
+    row = STRATEGIES[config.strategy.name]
+    return row.build(setting, **{name: getattr(config.strategy, name) for name in row.options})
+
+
+def tier_costs(
+    strategy: Strategy, setting: Setting, tiers: Sequence[Tier], clients: Sequence[float], classes: int
+) -> tuple[TierCost, ...]:
+    """What one client of each tier carries.
+
+    Args:
+        strategy: the federated method.
+        setting: what it was built for.
+        tiers: from the strongest to the weakest.
+        clients: number of clients of each tier.
+        classes: number of classes.
+
+    Returns:
+        One cost a tier.
+    """
+    key = jax.random.key(0)
+    state = jax.eval_shape(strategy.init, setting.shapes, key)
+    owned = jnp.ones(classes, bool)
+    client = Client(jnp.int32(0), jnp.bool_(True), jnp.int32(0), jnp.int32(1), owned)
+    image = jnp.zeros((1, *setting.images.shape[1:]), setting.images.dtype)
+    batch = Batch(image, jnp.zeros(1, jnp.int32), jnp.ones(1, image.dtype))
+
+    def cost(tier: int) -> TierCost:
+        received = jax.eval_shape(lambda state: strategy.distribute(state, tier, client), state)
+        model = jax.eval_shape(lambda state: strategy.tier_model(state, tier), state)
+        return TierCost(
+            tier=tiers[tier].name,
+            rank_factor=tiers[tier].rank_factor,
+            size=strategy.sizes[tier],
+            clients=clients[tier],
+            parameters=count_parameters(received),
+            macs=forward_macs(strategy.networks[tier], model, setting.images),
+            train_macs=count_macs(strategy.objectives[tier], received, batch, owned, key),
+            bytes_down=count_bytes(received),
+            bytes_up=count_bytes(received),
+        )
+
+    return tuple(cost(tier) for tier in range(len(tiers)))
