@@ -114,7 +114,7 @@ def ensemble(network: Network) -> Network:
 
     def predict(params: Params, statistics: Statistics, images: jax.Array, mask: jax.Array | None) -> jax.Array:
         members = (params, statistics)
-        return lax.map(lambda member: network.predict(*member, images, mask), members).mean(0)
+        return lax.map(lambda member: network.predict(member[0], member[1], images, mask), members).mean(0)
 
     def statistics(params: Params, images: jax.Array) -> Statistics:
         return lax.map(lambda member: network.statistics(member, images), params)
