@@ -25,14 +25,17 @@ from fedhm_jax.config import (
 )
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.results import SimulationResult
+from fedhm_jax.study import Study
 
 if TYPE_CHECKING:
+    from fedhm_jax.comparison import compare
     from fedhm_jax.config_file import read_config, write_config
     from fedhm_jax.data import Dataset, dataset_from_arrays, load_dataset
     from fedhm_jax.decomposition import Factors, factorize, recover
     from fedhm_jax.layers import Conv, LowRankConv, LowRankDense
     from fedhm_jax.models import build_model
-    from fedhm_jax.simulation import simulate
+    from fedhm_jax.simulation import simulate, simulate_seeds
+    from fedhm_jax.study_file import read_study
 
 # Loaded at first use: JAX takes a second to import, and a mistyped command line should not wait for it.
 _HOME = {
@@ -42,12 +45,15 @@ _HOME = {
     "LowRankConv": "layers",
     "LowRankDense": "layers",
     "build_model": "models",
+    "compare": "comparison",
     "dataset_from_arrays": "data",
     "factorize": "decomposition",
     "load_dataset": "data",
     "read_config": "config_file",
+    "read_study": "study_file",
     "recover": "decomposition",
     "simulate": "simulation",
+    "simulate_seeds": "simulation",
     "write_config": "config_file",
 }
 
@@ -69,14 +75,18 @@ __all__ = [
     "SimulationConfig",
     "SimulationResult",
     "StrategyConfig",
+    "Study",
     "TiersConfig",
     "build_model",
+    "compare",
     "dataset_from_arrays",
     "factorize",
     "load_dataset",
     "read_config",
+    "read_study",
     "recover",
     "simulate",
+    "simulate_seeds",
     "write_config",
 ]
 

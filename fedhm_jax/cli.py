@@ -1,4 +1,4 @@
-"""The command line: ``fedhm simulate [--config FILE] [flags]``.
+"""The command line: ``fedhm simulate [--config FILE] [flags]`` and ``fedhm compare STUDY [flags]``.
 
 Flags override the config file, and the config file overrides the defaults. JAX is imported only after the config has
 been read and checked, so a mistake is answered at once.
@@ -19,6 +19,7 @@ import tyro
 from fedhm_jax.config import OutputConfig, SimulationConfig
 from fedhm_jax.config_file import read_config
 from fedhm_jax.errors import ConfigError
+from fedhm_jax.study_file import read_study
 from fedhm_jax.validation import check_config
 
 _BAD_INPUT = 2
@@ -27,7 +28,7 @@ _INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class _Simulate:
-    """Simulates federated learning with FedHM: clients of different strength train low-rank versions of one model.
+    """Simulates federated learning: clients of different strength train smaller versions of one model.
 
     Prints progress to standard error and the final tables to standard output, and writes records, figures and the
     config to a new folder.
@@ -36,6 +37,21 @@ class _Simulate:
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """TOML file with a table per group below, such as [local] epochs = 2; flags override it."""
     simulation: Annotated[SimulationConfig, tyro.conf.arg(name="")] = field(default_factory=SimulationConfig)
+
+
+@dataclass(frozen=True)
+class _Compare:
+    """Runs a study, strategies x settings x seeds, and writes one report; started again, it goes on where it stopped.
+
+    Shows progress on standard error and prints the tables of accuracy to standard output.
+    """
+
+    study: tyro.conf.Positional[Path]
+    """TOML file of the study."""
+    folder: Path | None = None
+    """Where runs and report go; runs/<name of the file> if unset. Finished runs in it are not run again."""
+    data_dir: Path | None = None
+    """Folder of the prepared TFDS data sets, in place of the study's own."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,11 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         2
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    _command_parser().parse_args(arguments[:1])
+    command = _command_parser().parse_args(arguments[:1]).command
     try:
-        config = _with_folder(_parse(arguments[1:]))
-        check_config(config)
-        return _run(config)
+        return {"simulate": _simulate, "compare": _compare}[command](arguments[1:])
     except ConfigError as error:
         print(f"fedhm: error: {error}", file=sys.stderr)
         return _BAD_INPUT
@@ -70,10 +84,11 @@ def _command_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fedhm",
         description="Federated learning with heterogeneous low-rank models, simulated in JAX.",
-        epilog="'fedhm simulate --help' lists every flag with its unit and default.",
+        epilog="'fedhm simulate --help' and 'fedhm compare --help' list the flags with their units and defaults.",
     )
     parser.add_argument("--version", action="version", version=f"fedhm {version('fedhm-jax')}")
-    parser.add_argument("command", choices=["simulate"], help="simulate: run rounds of federated training")
+    help_text = "simulate: run rounds of federated training; compare: run strategies side by side and report"
+    parser.add_argument("command", choices=["simulate", "compare"], help=help_text)
     return parser
 
 
@@ -99,8 +114,10 @@ def _with_folder(config: SimulationConfig) -> SimulationConfig:
     return replace(config, output=replace(config.output, folder=folder))
 
 
-def _run(config: SimulationConfig) -> int:
+def _simulate(flags: Sequence[str]) -> int:
     """Simulates, and prints the tables unless the run has shown them itself."""
+    config = _with_folder(_parse(flags))
+    check_config(config)
     try:
         from fedhm_jax.simulation import simulate
 
@@ -108,11 +125,31 @@ def _run(config: SimulationConfig) -> int:
     except KeyboardInterrupt:
         folder = config.output.folder
         begun = folder is not None and folder.exists()
-        kept = f"the records so far are in {folder}" if begun else "no round was finished"
-        print(f"\nfedhm: interrupted; {kept}", file=sys.stderr)
-        return _INTERRUPTED
+        return _interrupted(f"the records so far are in {folder}" if begun else "no round was finished")
     if not config.output.progress:
         from fedhm_jax.reporting import print_result
 
         print_result(result)
     return 0
+
+
+def _compare(flags: Sequence[str]) -> int:
+    """Runs a study, and prints where its report is."""
+    asked = tyro.cli(_Compare, prog="fedhm compare", args=flags)
+    study = read_study(asked.study, asked.data_dir)
+    folder = Path("runs") / asked.study.stem if asked.folder is None else asked.folder
+    try:
+        from fedhm_jax.comparison import compare
+
+        result = compare(study, folder, progress=True)
+    except KeyboardInterrupt:
+        return _interrupted(f"finished runs are kept in {folder}; the same command goes on with the others")
+    from fedhm_jax.reporting import print_comparison
+
+    print_comparison(result)
+    return 0
+
+
+def _interrupted(kept: str) -> int:
+    print(f"\nfedhm: interrupted; {kept}", file=sys.stderr)
+    return _INTERRUPTED

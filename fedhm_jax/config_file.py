@@ -74,16 +74,66 @@ def read_config(path: Path | str, defaults: SimulationConfig | None = None) -> S
         ...     read_config(path).server.rounds
         3
     """
+    return config_from_dict(read_toml(path, "config file"), defaults)
+
+
+def read_toml(path: Path | str, field: str) -> dict[str, Any]:
+    """Reads a TOML file.
+
+    Args:
+        path: the file; its name ends in ``.toml``.
+        field: what an error message calls it.
+
+    Returns:
+        Its tables.
+
+    Raises:
+        ConfigError: if the file cannot be read or is not TOML.
+    """
     path = Path(path)
     if path.suffix != ".toml":
-        raise ConfigError.of("config file", str(path), "a file whose name ends in .toml")
+        raise ConfigError.of(field, str(path), "a file whose name ends in .toml")
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError.of("config file", str(path), f"a readable file ({error.strerror})") from error
+        raise ConfigError.of(field, str(path), f"a readable file ({error.strerror})") from error
     except ValueError as error:  # not UTF-8, or not TOML: then the text ends with the line
-        raise ConfigError.of("config file", str(path), f"TOML in UTF-8 ({error})") from error
-    return config_from_dict(values, defaults)
+        raise ConfigError.of(field, str(path), f"TOML in UTF-8 ({error})") from error
+
+
+def config_to_dict(config: SimulationConfig) -> dict[str, dict[str, Any]]:
+    """A config as nested dicts that `config_from_dict` turns back into it; unset fields (None) are left out.
+
+    Args:
+        config: the config.
+
+    Returns:
+        Sections, each a mapping from field name to value, paths as strings.
+
+    Example:
+        >>> config_to_dict(SimulationConfig())["partition"]["clients"]
+        20
+    """
+    return {
+        section: {
+            key: str(value) if isinstance(value, Path) else value for key, value in keys.items() if value is not None
+        }
+        for section, keys in asdict(config).items()
+    }
+
+
+def config_to_toml(config: SimulationConfig) -> str:
+    """A config as the text of a TOML file.
+
+    Args:
+        config: the config; its unset fields (None) are left out.
+
+    Returns:
+        The text.
+    """
+    import tomli_w
+
+    return tomli_w.dumps(config_to_dict(config))
 
 
 def write_config(config: SimulationConfig, path: Path | str) -> None:
@@ -100,15 +150,7 @@ def write_config(config: SimulationConfig, path: Path | str) -> None:
         ...     read_config(Path(folder) / "default.toml") == SimulationConfig()
         True
     """
-    import tomli_w
-
-    sections = {
-        section: {
-            key: str(value) if isinstance(value, Path) else value for key, value in keys.items() if value is not None
-        }
-        for section, keys in asdict(config).items()
-    }
-    Path(path).write_text(tomli_w.dumps(sections), encoding="utf-8")
+    Path(path).write_text(config_to_toml(config), encoding="utf-8")
 
 
 def _converted(value: Any, annotation: Any) -> Any:

@@ -1,6 +1,6 @@
 """From a config to the parts of a run: the one place where config fields meet numeric code."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -42,7 +42,8 @@ class Preparation(NamedTuple):
     """A run, ready to start.
 
     Attributes:
-        engine: round and evaluation.
+        engine_for: ``engine_for(capacity)``, round and evaluation for clients of at most so many samples.
+        capacity: samples of the largest client.
         strategy: the federated method.
         state: server state before the first round.
         data: the clients' samples, on the device.
@@ -53,7 +54,8 @@ class Preparation(NamedTuple):
         plan: what reports may know.
     """
 
-    engine: Engine
+    engine_for: Callable[[int], Engine]
+    capacity: int
     strategy: Strategy
     state: State
     data: ClientData
@@ -61,6 +63,19 @@ class Preparation(NamedTuple):
     sampling: CohortSampling
     client_seconds: np.ndarray
     key: jax.Array
+    plan: RunPlan
+
+
+class _Parts(NamedTuple):
+    """A run after all checks, before anything is on the device."""
+
+    dataset: Dataset
+    dealt: list[np.ndarray]
+    training: LocalTraining
+    setting: Setting
+    strategy: Strategy
+    sampling: CohortSampling
+    statistics_seed: int
     plan: RunPlan
 
 
@@ -82,53 +97,92 @@ def prepare(
         The parts.
 
     Raises:
-        ConfigError: data, model and config do not fit together.
+        ConfigError: data, model, strategy and config do not fit together.
     """
-    server = config.server
-    partition_seed, tier_seed, cohort_seed, statistics_seed = (
-        np.random.SeedSequence(server.seed).generate_state(4).tolist()
-    )
-    training = _local_training(config.local)
-    dataset = _dataset(config.data, data)
-    parts = _deal(dataset, config.partition, partition_seed)
-    _check_batch_size(training.batch_size, parts)
-
-    if model is None:
-        model = built_in_model(config.model, dataset.classes, server.convolution)
-    images = jax.ShapeDtypeStruct((2, *dataset.train_images.shape[1:]), jnp.float32)
-    variables = check_model(model, images, dataset.classes)
-    tiers = make_tiers(config.tiers.rank_factors, config.tiers.shares, config.tiers.counts)
-    sampling = _sampling(config, tiers, np.array([len(part) for part in parts]), tier_seed, cohort_seed)
-    setting = build_setting(config, model, images, variables, tiers, mean_samples=float(sampling.sizes.mean()))
-    method = build_strategy(config, setting, strategy)
-    costs = tier_costs(method, setting, tiers, _clients_by_tier(tiers, sampling), dataset.classes)
-    tier_names = tuple(tier.name for tier in tiers)
-
-    model_key, round_key = jax.random.split(jax.random.key(server.seed))
+    parts = _check_parts(config, data, model, strategy)
+    dataset, plan = parts.dataset, parts.plan
+    model_key, round_key = jax.random.split(jax.random.key(config.server.seed))
     return Preparation(
-        engine=build_engine(method, training, int(sampling.sizes.max()), tier_names, _clients_per_chunk(server)),
-        strategy=method,
-        state=jax.jit(partial(_first_state, method, setting))(model_key),
-        data=place_clients(dataset.train_images, dataset.train_labels, parts, dataset.classes),
+        engine_for=partial(
+            build_engine,
+            parts.strategy,
+            parts.training,
+            tier_names=plan.tier_names,
+            clients_per_chunk=_clients_per_chunk(config.server),
+        ),
+        capacity=int(parts.sampling.sizes.max()),
+        strategy=parts.strategy,
+        state=jax.jit(partial(_first_state, parts.strategy, parts.setting))(model_key),
+        data=place_clients(dataset.train_images, dataset.train_labels, parts.dealt, dataset.classes),
         test=place_evaluation(
             dataset.test_images,
             dataset.test_labels,
             config.evaluation.batch_size,
             train_samples=len(dataset.train_labels),
             statistics_samples=config.evaluation.statistics_samples,
-            seed=statistics_seed,
+            seed=parts.statistics_seed,
         ),
-        sampling=sampling,
-        client_seconds=_client_seconds(config, costs, sampling.sizes),
+        sampling=parts.sampling,
+        client_seconds=_client_seconds(config, plan.costs, parts.sampling.sizes),
         key=round_key,
-        plan=RunPlan(
-            config=config,
-            costs=costs,
-            label_counts=label_counts(dataset.train_labels, parts, dataset.classes),
-            tier_of_client=sampling.tier_of_client,
-            tier_names=tier_names,
-        ),
+        plan=plan,
     )
+
+
+def plan_run(
+    config: SimulationConfig,
+    data: Dataset | None = None,
+    model: nn.Module | None = None,
+    strategy: StrategyBuilder | None = None,
+) -> RunPlan:
+    """What a run would be, after all its checks; nothing is compiled or put on the device.
+
+    Args:
+        config: a config that passed `fedhm_jax.validation.check_config`.
+        data: in place of ``config.data``.
+        model: in place of ``config.model``.
+        strategy: builder, in place of ``config.strategy.name``.
+
+    Returns:
+        The plan, with the costs of every tier.
+
+    Raises:
+        ConfigError: data, model, strategy and config do not fit together.
+
+    Example:
+        >>> [cost.parameters for cost in plan_run(SimulationConfig()).costs]
+        [13706, 7242, 4170, 2442]
+    """
+    return _check_parts(config, data, model, strategy).plan
+
+
+def _check_parts(
+    config: SimulationConfig, data: Dataset | None, model: nn.Module | None, builder: StrategyBuilder | None
+) -> _Parts:
+    partition_seed, tier_seed, cohort_seed, statistics_seed = (
+        np.random.SeedSequence(config.server.seed).generate_state(4).tolist()
+    )
+    training = _local_training(config.local)
+    dataset = _dataset(config.data, data)
+    dealt = _deal(dataset, config.partition, partition_seed)
+    _check_batch_size(training.batch_size, dealt)
+
+    if model is None:
+        model = built_in_model(config.model, dataset.classes, config.server.convolution)
+    images = jax.ShapeDtypeStruct((2, *dataset.train_images.shape[1:]), jnp.float32)
+    variables = check_model(model, images, dataset.classes)
+    tiers = make_tiers(config.tiers.rank_factors, config.tiers.shares, config.tiers.counts)
+    sampling = _sampling(config, tiers, np.array([len(part) for part in dealt]), tier_seed, cohort_seed)
+    setting = build_setting(config, model, images, variables, tiers, mean_samples=float(sampling.sizes.mean()))
+    strategy = build_strategy(config, setting, builder)
+    plan = RunPlan(
+        config=config,
+        costs=tier_costs(strategy, setting, tiers, _clients_by_tier(tiers, sampling), dataset.classes),
+        label_counts=label_counts(dataset.train_labels, dealt, dataset.classes),
+        tier_of_client=sampling.tier_of_client,
+        tier_names=tuple(tier.name for tier in tiers),
+    )
+    return _Parts(dataset, dealt, training, setting, strategy, sampling, statistics_seed, plan)
 
 
 def _first_state(strategy: Strategy, setting: Setting, key: jax.Array) -> State:

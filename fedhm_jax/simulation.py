@@ -1,29 +1,30 @@
 """One call runs a whole simulation."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
-from fedhm_jax.client import TrainMetrics
 from fedhm_jax.cohort import sample_cohort
 from fedhm_jax.config import SimulationConfig
 from fedhm_jax.data import Dataset
 from fedhm_jax.devices import drop_stragglers
-from fedhm_jax.evaluation import Metrics
+from fedhm_jax.errors import ConfigError
 from fedhm_jax.optimizers import learning_rate_schedule
 from fedhm_jax.preparation import Preparation, prepare
+from fedhm_jax.program import program_of
 from fedhm_jax.reporting import reporting
-from fedhm_jax.results import Record, RunPlan, SimulationResult, TierCost
+from fedhm_jax.results import Record, RunPlan, SimulationResult
+from fedhm_jax.round_record import METRICS, test_record, training_record
+from fedhm_jax.seeds import can_share_a_program
 from fedhm_jax.strategies import Setting, Strategy
 from fedhm_jax.strategies.base import State
 from fedhm_jax.validation import check_config
-
-METRICS = ("accuracy", "top5", "loss")
 
 
 def simulate(
@@ -59,95 +60,166 @@ def simulate(
         ['f1', 'f2', 'f4', 'f8', 'global']
     """
     config = SimulationConfig() if config is None else config
-    check_config(config)
-    run = prepare(config, data, model, strategy)
-    with reporting(config) as report:
-        report.start(run.plan)
-        for tell in on_start:
-            tell(run.plan)
-
-        history: list[Record] = []
-        for record, state in _rounds(config, run):  # noqa: B007  the last state is used below
-            history.append(record)
-            report.round(record)
-            for tell_round in on_round:
-                tell_round(record)
-
-        result = SimulationResult(
-            config=config,
-            history=tuple(history),
-            final={name: history[-1][name] for name in METRICS},
-            costs=run.plan.costs,
-            params=run.strategy.global_model(state),
-            folder=config.output.folder,
-        )
-        report.end(result)
-    return result
-
-
-def _rounds(config: SimulationConfig, run: Preparation) -> Iterator[tuple[Record, State]]:
-    """The host's loop: sample, train and merge, evaluate now and then, write down."""
-    rounds = config.server.rounds
-    round_step = jax.jit(run.engine.round_step, donate_argnums=0)
-    evaluate = jax.jit(run.engine.evaluate)
-    learning_rate = learning_rate_schedule(
-        config.local.schedule,
-        config.local.learning_rate,
-        rounds=rounds,
-        milestones=config.local.milestones,
-        decay_rate=config.local.decay_rate,
+    together = simulate_together(
+        [config], data=data, model=model, strategy=strategy, on_start=on_start, on_round=on_round
     )
-    state = run.state
-    record: Record = {}
+    return together[0]
+
+
+def simulate_seeds(
+    config: SimulationConfig,
+    seeds: Sequence[int],
+    *,
+    folders: Sequence[Path] | None = None,
+    data: Dataset | None = None,
+    model: nn.Module | None = None,
+    strategy: Callable[[Setting], Strategy] | None = None,
+    on_round: Sequence[Callable[[Record], None]] = (),
+) -> tuple[SimulationResult, ...]:
+    """Runs several seeds of one config as one program, compiled once; each result is that of a run of its own.
+
+    Seeds whose partitions have unequal numbers of samples do not fit into one program and run one after another.
+
+    Args:
+        config: what to run; its ``server.seed`` and ``output.folder`` are replaced.
+        seeds: the seeds.
+        folders: a new folder for each seed's files; None writes nothing.
+        data: as in `simulate`.
+        model: as in `simulate`.
+        strategy: as in `simulate`.
+        on_round: called with every record of every seed. A record's ``seconds`` are its share of the wall time.
+
+    Returns:
+        One result a seed.
+
+    Raises:
+        ConfigError: a value that cannot be run, before anything is compiled or written.
+
+    Example:
+        >>> from fedhm_jax import ServerConfig, SimulationConfig, simulate_seeds
+        >>> results = simulate_seeds(SimulationConfig(server=ServerConfig(rounds=1)), seeds=(0, 1))
+        >>> [result.config.server.seed for result in results]
+        [0, 1]
+    """
+    places: Sequence[Path | None] = [None] * len(seeds) if folders is None else folders
+    if len(seeds) == 0 or len(set(seeds)) < len(seeds):
+        raise ConfigError.of("seeds", tuple(seeds), "one or more different integers")
+    if len(places) != len(seeds):
+        raise ConfigError.of("folders", tuple(map(str, places)), f"one folder for each of the {len(seeds)} seeds")
+    configs = [
+        replace(config, server=replace(config.server, seed=seed), output=replace(config.output, folder=place))
+        for seed, place in zip(seeds, places, strict=True)
+    ]
+    return simulate_together(configs, data=data, model=model, strategy=strategy, on_round=on_round)
+
+
+def simulate_together(
+    configs: Sequence[SimulationConfig],
+    *,
+    data: Dataset | None = None,
+    model: nn.Module | None = None,
+    strategy: Callable[[Setting], Strategy] | None = None,
+    on_start: Sequence[Callable[[RunPlan], None]] = (),
+    on_round: Sequence[Callable[[Record], None]] = (),
+) -> tuple[SimulationResult, ...]:
+    """Runs configs that differ in nothing but seed, learning rate and output folder, as one program.
+
+    Args:
+        configs: one a run.
+        data: as in `simulate`.
+        model: as in `simulate`.
+        strategy: as in `simulate`.
+        on_start: called with every run's plan.
+        on_round: called with every record of every run.
+
+    Returns:
+        One result a run.
+
+    Raises:
+        ConfigError: a value that cannot be run, before anything is compiled or written.
+    """
+    for config in configs:
+        check_config(config)
+    runs = [prepare(config, data, model, strategy) for config in configs]
+    if not can_share_a_program([run.data for run in runs]):
+        alone = partial(simulate_together, data=data, model=model, strategy=strategy)
+        return tuple(alone([config], on_start=on_start, on_round=on_round)[0] for config in configs)
+    with ExitStack() as stack:
+        reports = [stack.enter_context(reporting(config)) for config in configs]
+        for report, run in zip(reports, runs, strict=True):
+            report.start(run.plan)
+            for tell in on_start:
+                tell(run.plan)
+
+        histories: list[list[Record]] = [[] for _ in runs]
+        for records, states in _rounds(configs, runs):  # noqa: B007  the last states are used below
+            for history, report, record in zip(histories, reports, records, strict=True):
+                history.append(record)
+                report.round(record)
+                for tell_round in on_round:
+                    tell_round(record)
+
+        results = tuple(
+            SimulationResult(
+                config=config,
+                history=tuple(history),
+                final={name: history[-1][name] for name in METRICS},
+                costs=run.plan.costs,
+                params=run.strategy.global_model(state),
+                folder=config.output.folder,
+            )
+            for config, run, history, state in zip(configs, runs, histories, states, strict=True)
+        )
+        for report, result in zip(reports, results, strict=True):
+            report.end(result)
+    return results
+
+
+def _rounds(
+    configs: Sequence[SimulationConfig], runs: Sequence[Preparation]
+) -> Iterator[tuple[list[Record], list[State]]]:
+    """The host's loop: sample, train and merge, evaluate now and then, write down."""
+    config, program = configs[0], program_of(runs)
+    rounds = config.server.rounds
+    schedules = [
+        learning_rate_schedule(
+            local.schedule,
+            local.learning_rate,
+            rounds=rounds,
+            milestones=local.milestones,
+            decay_rate=local.decay_rate,
+        )
+        for local in (one.local for one in configs)
+    ]
+    state = program.state
+    records: list[Record] = [{} for _ in runs]
     for finished in range(rounds):
         started = time.perf_counter()
-        sampled = sample_cohort(finished, **run.sampling._asdict())
-        cohort, stragglers, took = drop_stragglers(sampled, run.client_seconds, config.devices.deadline)
-        rate = learning_rate(finished)
-        key = jax.random.fold_in(run.key, finished)
-        state, trained = round_step(state, run.data, cohort, jnp.asarray(rate, run.data.mean.dtype), key)
+        sampled = [sample_cohort(finished, **run.sampling._asdict()) for run in runs]
+        in_time = [
+            drop_stragglers(cohort, run.client_seconds, config.devices.deadline)
+            for cohort, run in zip(sampled, runs, strict=True)
+        ]
+        rates = [schedule(finished) for schedule in schedules]
+        keys = [jax.random.fold_in(run.key, finished) for run in runs]
+        cohorts = [cohort for cohort, _, _ in in_time]
+        state, trained = program.round_step(state, cohorts, rates, keys)
         due = finished + 1 == rounds or (finished + 1) % config.evaluation.every == 0
-        tested = evaluate(state, run.data, run.test) if due else {}
+        tested = program.evaluate(state) if due else [{}] * len(runs)
         trained, tested = jax.device_get((trained, tested))
-        record = {
-            "round": finished + 1,
-            "learning_rate": rate,
-            **_training_record(trained, stragglers, run.plan.costs, record),
-            "simulated_seconds": took,
-            "total_simulated_seconds": record.get("total_simulated_seconds", 0.0) + took,
-            **_test_record(tested, ("global", *run.plan.tier_names)),
-            "seconds": time.perf_counter() - started,
-        }
-        yield record, state
-
-
-def _training_record(
-    trained: Sequence[TrainMetrics], stragglers: np.ndarray, costs: Sequence[TierCost], previous: Record
-) -> Record:
-    """Counts of one round by tier, and running totals."""
-    by_tier: dict[str, dict[str, Any]] = {
-        name: {} for name in ("clients", "stragglers", "train_loss", "bytes_down", "bytes_up", "macs")
-    }
-    for cost, metrics, late in zip(costs, trained, stragglers.tolist(), strict=True):
-        clients, samples = int(metrics.clients), int(metrics.samples)
-        by_tier["clients"][cost.tier] = clients
-        by_tier["stragglers"][cost.tier] = late
-        by_tier["train_loss"][cost.tier] = float(metrics.loss) / samples if samples else None
-        by_tier["bytes_down"][cost.tier] = (clients + late) * cost.bytes_down
-        by_tier["bytes_up"][cost.tier] = clients * cost.bytes_up
-        by_tier["macs"][cost.tier] = samples * cost.train_macs
-    totals = {
-        f"total_{name}": previous.get(f"total_{name}", 0) + sum(by_tier[name].values())
-        for name in ("bytes_down", "bytes_up", "macs")
-    }
-    return {**by_tier, **totals}
-
-
-def _test_record(tested: Mapping[str, Metrics], models: Sequence[str]) -> Record:
-    """Mean metrics by model; empty if the round was not evaluated."""
-    if not tested:
-        return {}
-    return {
-        name: {model: float(getattr(tested[model], name)) / float(tested[model].samples) for model in models}
-        for name in METRICS
-    }
+        seconds = (time.perf_counter() - started) / len(runs)
+        records = [
+            {
+                "round": finished + 1,
+                "learning_rate": rate,
+                **training_record(metrics, stragglers, run.plan.costs, previous),
+                "simulated_seconds": took,
+                "total_simulated_seconds": previous.get("total_simulated_seconds", 0.0) + took,
+                **test_record(test, ("global", *run.plan.tier_names)),
+                "seconds": seconds,
+            }
+            for run, rate, previous, metrics, test, (_, stragglers, took) in zip(
+                runs, rates, records, trained, tested, in_time, strict=True
+            )
+        ]
+        yield records, program.states(state)

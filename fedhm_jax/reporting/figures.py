@@ -42,7 +42,7 @@ def training_figure(history: Sequence[Record]) -> "Figure":
     styles = {"global": _GLOBAL, **dict(zip(tiers, _tier_styles(len(tiers)), strict=True))}
     size, unit = byte_unit(_traffic(history[-1]))
 
-    figure = _new_figure(13.0, 4.3)
+    figure = new_figure(13.0, 4.3)
     by_round, by_traffic, loss = figure.subplots(1, 3)
     rounds = [record["round"] for record in evaluated]
     traffic = [_traffic(record) / size for record in evaluated]
@@ -55,9 +55,9 @@ def training_figure(history: Sequence[Record]) -> "Figure":
         trained = {done: value for done, value in losses.items() if value is not None}
         _draw(loss, list(trained), list(trained.values()), name, styles[name])
 
-    _label(by_round, "Accuracy by round", "round", "test accuracy [%]")
-    _label(by_traffic, "Accuracy by traffic", f"sent down and up, all clients [{unit}]", "test accuracy [%]")
-    _label(loss, "Training loss by round", "round", "mean loss of the round [nats]")
+    label_axes(by_round, "Accuracy by round", "round", "test accuracy [%]")
+    label_axes(by_traffic, "Accuracy by traffic", f"sent down and up, all clients [{unit}]", "test accuracy [%]")
+    label_axes(loss, "Training loss by round", "round", "mean loss of the round [nats]")
     for axes in (by_round, loss):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     handles, labels = by_round.get_legend_handles_labels()
@@ -93,7 +93,7 @@ def partition_figure(
     order = np.argsort(tiers, kind="stable")
     counts, tiers = np.asarray(label_counts)[order], tiers[order]
 
-    figure = _new_figure(min(max(6.5, 2.5 + 0.22 * clients), 14.0), min(max(4.8, 2.6 + 0.2 * classes), 8.5))
+    figure = new_figure(min(max(6.5, 2.5 + 0.22 * clients), 14.0), min(max(4.8, 2.6 + 0.2 * classes), 8.5))
     bars, cells = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2.4))
     _draw_sizes(bars, counts.sum(axis=1), tiers, ("drawn anew every round",) if dynamic else tier_names)
     # the legend carries the title: a suptitle would be drawn over a legend outside the axes
@@ -112,7 +112,7 @@ def partition_figure(
         bars.axvline(boundary, color="0.3", linewidth=0.8, linestyle=":")
         cells.axvline(boundary, color="0.3", linewidth=0.8, linestyle=":")
 
-    _label(bars, "", "", "samples")
+    label_axes(bars, "", "", "samples")
     named = clients <= _MOST_NAMED_CLIENTS
     cells.set(
         xlabel=("client" if named else f"{clients} clients") + ("" if dynamic else ", ordered by tier"),
@@ -126,18 +126,27 @@ def partition_figure(
     return figure
 
 
-def save_figure(figure: "Figure", path: Path) -> None:
+def save_figure(figure: "Figure", path: Path, dpi: int = 150) -> None:
     """Saves a figure as a PNG.
 
     Args:
         figure: the figure.
         path: the file to write.
+        dpi: dots per inch.
     """
-    figure.savefig(path, format="png", dpi=150)
+    figure.savefig(path, format="png", dpi=dpi)
 
 
-def _new_figure(width: float, height: float) -> "Figure":
-    """A figure of so many inches that draws itself into memory."""
+def new_figure(width: float, height: float) -> "Figure":
+    """A figure that draws itself into memory.
+
+    Args:
+        width: in inches.
+        height: in inches.
+
+    Returns:
+        The empty figure.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -172,7 +181,15 @@ def _draw_sizes(axes: "Axes", sizes: "np.ndarray", tiers: "np.ndarray", names: S
             axes.bar(members, sizes[members], width=0.85, color=style["color"], label=f"{names[tier]} ({members.size})")
 
 
-def _label(axes: "Axes", title: str, xlabel: str, ylabel: str) -> None:
+def label_axes(axes: "Axes", title: str, xlabel: str, ylabel: str) -> None:
+    """Title and labels, and the look that all figures share.
+
+    Args:
+        axes: a panel.
+        title: above it.
+        xlabel: below it, with the unit.
+        ylabel: beside it, with the unit.
+    """
     axes.set_title(title, loc="left")
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.grid(alpha=0.25)

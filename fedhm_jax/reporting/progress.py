@@ -39,9 +39,9 @@ def round_progress(rounds: int, console: Console | None = None) -> Iterator[Call
             ends.append(time.monotonic())
             # one line per tenth of the run: print when this round enters a new tenth
             if done in (1, rounds) or done * 10 // rounds > (done - 1) * 10 // rounds:
-                words = [f"round {done}/{rounds}", *_in_words(latest), f"{_clock(ends[-1] - started)} elapsed"]
+                words = [f"round {done}/{rounds}", *_in_words(latest), f"{format_clock(ends[-1] - started)} elapsed"]
                 if len(ends) > 1:  # the first round compiles, so its time says nothing about the others
-                    words.append(f"{_clock((ends[-1] - ends[0]) / (len(ends) - 1) * (rounds - done))} left")
+                    words.append(f"{format_clock((ends[-1] - ends[0]) / (len(ends) - 1) * (rounds - done))} left")
                 console.print(", ".join(words), soft_wrap=True, highlight=False)
 
         yield print_line
@@ -93,7 +93,19 @@ def _in_words(metrics: dict[str, str]) -> list[str]:
     return [f"{name} {metrics[name]}" for name in ("global accuracy", "training loss") if name in metrics]
 
 
-def _clock(seconds: float) -> str:
+def format_clock(seconds: float) -> str:
+    """Seconds as hours, minutes and seconds.
+
+    Args:
+        seconds: a duration.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> format_clock(3725)
+        '1:02:05'
+    """
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -3,15 +3,16 @@
 import csv
 import json
 import math
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedhm_jax.config import SimulationConfig
-from fedhm_jax.config_file import write_config
+from fedhm_jax.config_file import read_config, write_config
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.results import Record, SimulationResult, TierCost
 
@@ -78,6 +79,7 @@ def write_summary(folder: Path, result: SimulationResult) -> None:
         "seconds": math.fsum(record["seconds"] for record in result.history),
         "device": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("fedhm-jax", "jax", "flax", "optax", "numpy")},
@@ -86,6 +88,64 @@ def write_summary(folder: Path, result: SimulationResult) -> None:
     (folder / "summary.json").write_text(
         json.dumps(_finite(summary), indent=2, allow_nan=False) + "\n", encoding="utf-8"
     )
+
+
+class FinishedRun(NamedTuple):
+    """A run as its folder holds it.
+
+    Attributes:
+        config: the exact config.
+        history: one `Record` a round; numbers that were not finite are None.
+        costs: one `TierCost` a tier.
+        seconds: wall time of its rounds.
+        environment: machine, device and versions.
+    """
+
+    config: SimulationConfig
+    history: tuple[Record, ...]
+    costs: tuple[TierCost, ...]
+    seconds: float
+    environment: dict[str, str]
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run's folder is complete: its summary is written last.
+
+    Args:
+        folder: the run's folder, or a place where there is none.
+
+    Returns:
+        The answer.
+    """
+    return (folder / "summary.json").exists()
+
+
+def read_run(folder: Path) -> FinishedRun:
+    """Reads a finished run back from its folder.
+
+    Args:
+        folder: the run's folder.
+
+    Returns:
+        The run.
+
+    Raises:
+        ConfigError: a file of it is missing or damaged.
+    """
+    try:
+        lines = (folder / "records.jsonl").read_text(encoding="utf-8").splitlines()
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        environment = {name: str(summary[name]) for name in ("machine", "device", "devices")}
+        return FinishedRun(
+            config=read_config(folder / "config.toml"),
+            history=tuple(json.loads(line) for line in lines),
+            costs=tuple(TierCost(**cost) for cost in summary["costs"]),
+            seconds=summary["seconds"],
+            environment=environment | summary["versions"],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        allowed = f"the folder of a finished run; move it away to run it again ({type(error).__name__}: {error})"
+        raise ConfigError.of("run", str(folder), allowed) from error
 
 
 def _finite(value: Any) -> Any:

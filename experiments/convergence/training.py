@@ -1,0 +1,129 @@
+"""FedHM's rounds with exact gradients: the package's strategy and layers, one full-batch step a client."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import lax
+
+from experiments.convergence.problem import CLIENTS, SIZE, Problem, loss, objective
+from fedhm_jax import LowRankDense
+from fedhm_jax.client_data import Client
+from fedhm_jax.decomposition import recover_tree
+from fedhm_jax.engine import sum_over_clients
+from fedhm_jax.strategies import Setting, Strategy, fedhm
+from fedhm_jax.strategies.base import State
+
+LEARNING_RATE = 0.2
+
+
+class LinearMap(nn.Module):
+    """``X W``."""
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, *, mask: jax.Array | None = None, train: bool = False) -> jax.Array:
+        return LowRankDense(SIZE, use_bias=False, name="map")(inputs)
+
+
+class Trace(NamedTuple):
+    """Figures of the server's W after 0, 1, ... rounds, each (rounds + 1,).
+
+    Attributes:
+        gradient: norm of the global objective's gradient.
+        gap: mean over the clients of ``||W - [W]_r||_F``, r the client's rank.
+        distance: ``||W - W*||_F``.
+        excess: global objective above its minimum, which is zero.
+    """
+
+    gradient: jax.Array
+    gap: jax.Array
+    distance: jax.Array
+    excess: jax.Array
+
+
+@partial(jax.jit, static_argnames=("rank_factors", "rounds"))
+def train(problem: Problem, rank_factors: tuple[float, ...], rounds: int) -> Trace:
+    """All clients, every round, one step of gradient descent each.
+
+    Args:
+        problem: the clients.
+        rank_factors: f of each tier; the clients are dealt out to the tiers in equal numbers.
+        rounds: number of rounds.
+
+    Returns:
+        The trace.
+    """
+    params = {"map": {"kernel": problem.start}}
+    shapes = jax.eval_shape(lambda: params)
+    images = jax.ShapeDtypeStruct((1, SIZE), jnp.float32)  # for the rank plan, which looks at shapes alone
+    strategy = fedhm(Setting(LinearMap(), images, shapes, has_statistics=False, rank_factors=rank_factors))
+    tiers = np.array_split(np.arange(CLIENTS, dtype=np.int32), len(rank_factors))
+
+    def step(state: State, _: None) -> tuple[State, Trace]:
+        return one_round(strategy, state, problem, tiers), measure(strategy, state, problem, tiers)
+
+    state, trace = lax.scan(step, strategy.init(params, jax.random.key(0)), length=rounds)
+    last = measure(strategy, state, problem, tiers)
+    return jax.tree.map(lambda values, value: jnp.append(values, value), trace, last)
+
+
+def one_round(strategy: Strategy, state: State, problem: Problem, tiers: list[np.ndarray]) -> State:
+    """Distribute, one local step, contribute, aggregate.
+
+    Args:
+        strategy: FedHM.
+        state: the server's.
+        problem: the clients.
+        tiers: clients of each tier.
+
+    Returns:
+        The new state.
+    """
+
+    def train_tier(tier: int) -> tuple:
+        def train_client(number: jax.Array, present: jax.Array) -> tuple:
+            one = jnp.ones((), jnp.int32)
+            client = Client(number, present, offset=0 * one, size=one, owned=jnp.ones((), bool))
+            received = strategy.distribute(state, tier, client)
+            inputs, targets = problem.inputs[number], problem.targets[number]
+            # A linear map is the same in training, which would ask for a key.
+            predict = strategy.networks[tier].predict
+            gradient = jax.grad(lambda params: loss(predict(params, {}, inputs, None), targets))(received)
+            trained = jax.tree.map(lambda w, g: w - LEARNING_RATE * g, received, gradient)
+            return strategy.contribute(state, tier, trained, client)
+
+        members = jnp.asarray(tiers[tier])
+        return sum_over_clients(train_client, members, jnp.asarray(len(members)), chunk=len(members))
+
+    contributions = [train_tier(tier) for tier in range(len(tiers))]
+    return strategy.aggregate(state, contributions, jnp.array([len(members) for members in tiers]))
+
+
+def measure(strategy: Strategy, state: State, problem: Problem, tiers: list[np.ndarray]) -> Trace:
+    """The server's model in figures.
+
+    Args:
+        strategy: FedHM.
+        state: the server's.
+        problem: the clients.
+        tiers: clients of each tier.
+
+    Returns:
+        Scalars.
+    """
+
+    def kernel(params: dict) -> jax.Array:
+        return recover_tree(params)["map"]["kernel"]
+
+    weights = kernel(strategy.global_model(state))
+    excess, gradient = jax.value_and_grad(objective)(weights, problem)
+    gaps = [jnp.linalg.norm(weights - kernel(strategy.tier_model(state, tier))) for tier in range(len(tiers))]
+    return Trace(
+        gradient=jnp.linalg.norm(gradient),
+        gap=sum((gap * len(members) for gap, members in zip(gaps, tiers, strict=True)), jnp.zeros(())) / CLIENTS,
+        distance=jnp.linalg.norm(weights - problem.optimum),
+        excess=excess,
+    )

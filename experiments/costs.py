@@ -1,0 +1,67 @@
+"""What a client of each tier carries under every strategy of a study, written to costs.md beside it. Nothing is trained.
+
+python -m experiments.costs experiments/cifar10_resnet18/cifar10_resnet18.toml
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import tyro
+
+from experiments.stand_in import stand_in
+from fedhm_jax import Study, read_study
+from fedhm_jax.preparation import plan_run
+from fedhm_jax.results import TierCost
+from fedhm_jax.validation import check_config
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Costs of a study's clients."""
+
+    study: tyro.conf.Positional[Path]
+    """The study's TOML file."""
+
+
+def main(arguments: Arguments) -> None:
+    """Plans every strategy in the first setting and writes the table."""
+    study = read_study(arguments.study)
+    lines = [
+        f"`python -m experiments.costs {arguments.study.as_posix()}`",
+        "",
+        "| strategy | tier | model | parameters | MiB one way | MMAC, one image |",
+        "|---|---|---|---|---|---|",
+    ]
+    for strategy in study.strategies:
+        for cost in tier_costs(study, next(iter(study.settings)), strategy):
+            cells = [strategy, cost.tier, cost.size, f"{cost.parameters:,}"]
+            cells += [f"{cost.bytes_down / 2**20:.1f}", f"{cost.macs / 1e6:.1f}"]
+            lines.append(f"| {' | '.join(cells)} |")
+    (arguments.study.parent / "costs.md").write_text("\n".join([*lines, ""]))
+
+
+def tier_costs(study: Study, setting: str, strategy: str) -> tuple[TierCost, ...]:
+    """Checks one run of a study as if its data were there.
+
+    Args:
+        study: the study.
+        setting: one of its settings.
+        strategy: a strategy's name.
+
+    Returns:
+        One cost a tier.
+
+    Raises:
+        ConfigError: the strategy cannot run in the setting.
+    """
+    config = study.settings[setting]
+    config = replace(config, strategy=replace(config.strategy, name=strategy))
+    check_config(config)
+    clients = config.partition.clients
+    # twice what equal slices need, so that unequal ones reach their floor
+    samples = 2 * clients * max(config.local.batch_size, config.partition.min_samples)
+    return tuple(plan_run(config, stand_in(config.data.name, samples, 100)).costs)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))

@@ -1,0 +1,109 @@
+"""Figures of a comparison: accuracy against rounds, bytes, work and time; accuracy of each tier."""
+
+import statistics
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fedhm_jax.reporting.comparison import accuracy_columns, accuracy_spreads, runs_of, strategies_run, tier_names
+from fedhm_jax.reporting.figures import label_axes, new_figure
+from fedhm_jax.results import Record
+from fedhm_jax.study import StudyResult, StudyRun
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, told apart by colour-blind eyes; line styles help in print.
+_COLOURS = ("#0072B2", "#000000", "#999999", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
+_DASHES = ("solid", "dotted", "dashed", "dashdot", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), "solid")
+
+_AGAINST: dict[str, tuple[str, Callable[[Record], float]]] = {
+    "round": ("round", lambda record: record["round"]),
+    "bytes": ("sent down and up [MiB]", lambda record: (record["total_bytes_down"] + record["total_bytes_up"]) / 2**20),
+    "macs": ("forward multiply-accumulates [10^9]", lambda record: record["total_macs"] / 1e9),
+    "time": ("simulated time [s]", lambda record: record["total_simulated_seconds"]),
+}
+
+
+def curves_figure(result: StudyResult, setting: str) -> "Figure":
+    """Accuracy against rounds, bytes, multiply-accumulates and simulated time: mean over tiers, and the global model.
+
+    Args:
+        result: the study.
+        setting: one of its settings.
+
+    Returns:
+        Two rows of four panels; a line is the mean over seeds, the band around it their range.
+    """
+    figure = new_figure(15.0, 7.0)
+    panels = figure.subplots(2, 4, sharey=True)
+    for row, (title, value) in enumerate((("Mean of the tiers", _mean_of_tiers), ("Global model", _global))):
+        for axes, (x_label, x_of) in zip(panels[row], _AGAINST.values(), strict=True):
+            for strategy in strategies_run(result, setting):
+                _draw_curve(axes, runs_of(result, setting, strategy), x_of, value, _style(result, strategy), strategy)
+            label_axes(axes, title, x_label, "test accuracy [%]" if axes is panels[row][0] else "")
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 8), frameon=False)
+    return figure
+
+
+def tiers_figure(result: StudyResult, setting: str) -> "Figure":
+    """Accuracy after the last round, a group of bars for every tier and a bar for every strategy.
+
+    Args:
+        result: the study.
+        setting: one of its settings.
+
+    Returns:
+        The figure; error bars are the standard deviation over seeds.
+    """
+    spreads = accuracy_spreads(result, setting)
+    columns = accuracy_columns(result, setting)
+    figure = new_figure(max(8.0, 1.6 * len(columns)), 4.2)
+    axes = figure.subplots()
+    width = 0.84 / max(len(spreads), 1)
+    for index, (strategy, by_column) in enumerate(spreads.items()):
+        places = [group - 0.42 + width * (index + 0.5) for group in range(len(columns))]
+        means = [by_column[column].mean for column in columns]
+        deviations = [by_column[column].deviation or 0.0 for column in columns]
+        colour, _ = _style(result, strategy)
+        axes.bar(
+            places, means, 0.92 * width, yerr=deviations, color=colour, label=strategy, error_kw={"linewidth": 0.8}
+        )
+    axes.set_xticks(range(len(columns)), columns)
+    label_axes(axes, "Accuracy after the last round", "", "test accuracy [%]")
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 8), frameon=False)
+    return figure
+
+
+def _style(result: StudyResult, strategy: str) -> tuple[str, object]:
+    index = result.study.strategies.index(strategy)
+    return _COLOURS[index % len(_COLOURS)], _DASHES[index % len(_DASHES)]
+
+
+def _mean_of_tiers(run: StudyRun, record: Record) -> float:
+    return 100 * statistics.fmean(record["accuracy"][tier] or 0.0 for tier in tier_names(run))
+
+
+def _global(run: StudyRun, record: Record) -> float:
+    return 100 * (record["accuracy"]["global"] or 0.0)
+
+
+def _draw_curve(
+    axes: "Axes",
+    runs: list[StudyRun],
+    x_of: Callable[[Record], float],
+    value: Callable[[StudyRun, Record], float],
+    style: tuple[str, object],
+    name: str,
+) -> None:
+    colour, dashes = style
+    evaluated = [[record for record in run.history if "accuracy" in record] for run in runs]
+    by_round = list(zip(*evaluated, strict=False))
+    x = [statistics.fmean(x_of(record) for record in records) for records in by_round]
+    y = [[value(run, record) for run, record in zip(runs, records, strict=True)] for records in by_round]
+    axes.plot(x, [statistics.fmean(values) for values in y], color=colour, linestyle=dashes, label=name)
+    if len(runs) > 1:
+        low, high = [min(values) for values in y], [max(values) for values in y]
+        axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)

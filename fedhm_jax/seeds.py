@@ -1,0 +1,120 @@
+"""Runs that differ in seed and learning rate as one program: states, partitions and cohorts stacked, images shared."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from fedhm_jax.client_data import ClientData
+from fedhm_jax.engine import Engine
+from fedhm_jax.evaluation import EvaluationData
+
+
+def stack(trees: Sequence[Any]) -> Any:
+    """Trees of equal structure and shapes as one, with a leading axis.
+
+    Args:
+        trees: one a seed.
+
+    Returns:
+        The stacked tree.
+
+    Example:
+        >>> stack([{"a": jnp.zeros(3)}, {"a": jnp.ones(3)}])["a"].shape
+        (2, 3)
+    """
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def unstack(tree: Any, seeds: int) -> list[Any]:
+    """The trees of a stack.
+
+    Args:
+        tree: every array with a leading axis of that length.
+        seeds: how many.
+
+    Returns:
+        One tree a seed.
+    """
+    return [jax.tree.map(lambda leaf, seed=seed: leaf[seed], tree) for seed in range(seeds)]
+
+
+def can_share_a_program(data: Sequence[ClientData]) -> bool:
+    """Whether the clients' samples of all seeds have the same shapes.
+
+    Args:
+        data: one a seed.
+
+    Returns:
+        The answer.
+    """
+    shapes = [jax.tree.map(jnp.shape, one) for one in data]
+    return all(one == shapes[0] for one in shapes)
+
+
+def stack_data(data: Sequence[ClientData]) -> ClientData:
+    """The seeds' partitions of one training set, stacked; the images and labels once.
+
+    Args:
+        data: one a seed, all of the same images.
+
+    Returns:
+        ``images`` and ``labels`` as they are, everything else with a leading axis.
+    """
+    return ClientData(data[0].images, data[0].labels, *stack([_dealt(one) for one in data]))
+
+
+def stack_test(test: Sequence[EvaluationData]) -> EvaluationData:
+    """The seeds' samples for static statistics, stacked; the test set once.
+
+    Args:
+        test: one a seed, all of the same test set.
+
+    Returns:
+        ``statistics_rows`` with a leading axis, everything else as it is.
+    """
+    return test[0]._replace(statistics_rows=jnp.stack([one.statistics_rows for one in test]))
+
+
+def over_seeds(engine: Engine) -> Engine:
+    """An engine whose state, cohort, learning rate, key and metrics have a leading axis of runs.
+
+    On a CPU the runs go one after another within the program; elsewhere they are batched.
+
+    Args:
+        engine: of one seed.
+
+    Returns:
+        The engine of all runs, to be called with `stack_data` and `stack_test`.
+    """
+    each = _one_by_one if jax.default_backend() == "cpu" else _side_by_side
+
+    def round_step(states: Any, data: ClientData, cohorts: Any, learning_rates: jax.Array, keys: jax.Array) -> Any:
+        def one(state: Any, dealt: tuple[jax.Array, ...], cohort: Any, rate: jax.Array, key: jax.Array) -> Any:
+            return engine.round_step(state, ClientData(data.images, data.labels, *dealt), cohort, rate, key)
+
+        return each(one, states, _dealt(data), cohorts, learning_rates, keys)
+
+    def evaluate(states: Any, data: ClientData, test: EvaluationData) -> Any:
+        def one(state: Any, dealt: tuple[jax.Array, ...], rows: jax.Array) -> Any:
+            own = ClientData(data.images, data.labels, *dealt)
+            return engine.evaluate(state, own, test._replace(statistics_rows=rows))
+
+        return each(one, states, _dealt(data), test.statistics_rows)
+
+    return Engine(round_step, evaluate)
+
+
+def _dealt(data: ClientData) -> tuple[jax.Array, ...]:
+    """Everything but the images and labels, which all seeds share."""
+    return data[2:]
+
+
+def _one_by_one(function: Callable[..., Any], *args: Any) -> Any:
+    return lax.map(lambda row: function(*row), args)
+
+
+def _side_by_side(function: Callable[..., Any], *args: Any) -> Any:
+    return jax.vmap(function)(*args)
