@@ -36,7 +36,7 @@ def finished(config: SimulationConfig) -> SimulationResult:
         "top5": {"global": 1.0, "f1": 1.0},
         "loss": {"global": 0.4, "f1": 0.6},
     }
-    costs = [TierCost("f1", 1.0, 20, 512, 30_000, 2048, 2048)]
+    costs = [TierCost("f1", 1.0, "full model", 20, 512, 30_000, 30_000, 2048, 2048)]
     return SimulationResult(config, [record], record, costs, {}, config.output.folder)
 
 

@@ -6,15 +6,14 @@ import numpy as np
 import optax
 import pytest
 
-from fedhm_jax.client import LocalTraining, build_local_update
+from fedhm_jax.client import LocalTraining
 from fedhm_jax.client_data import epoch_order, normalise, place_clients
 from fedhm_jax.cohort import Cohort
 from fedhm_jax.engine import build_engine, sum_over_clients
-from fedhm_jax.evaluation import build_evaluate, place_evaluation
+from fedhm_jax.evaluation import place_evaluation
 from fedhm_jax.losses import cross_entropy
 from fedhm_jax.models import build_model
-from fedhm_jax.rank_plan import factorizable_kernels, plan_ranks
-from fedhm_jax.strategies import fedhm
+from fedhm_jax.strategies import Setting, fedhm
 
 SIZES = (7, 4, 9, 5, 12, 6)
 CLASSES = 3
@@ -45,17 +44,11 @@ def build(factors=(1.0, 4.0), chunk=1, training=TRAINING, name="mlp"):
     """Engine and first server state of a small model."""
     model = build_model(name, CLASSES, hidden=(16, 8))
     image = jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32)
-    kernels = factorizable_kernels(model, image)
-    strategy = fedhm([plan_ranks(kernels, factor) for factor in factors], factors, classifier="classifier")
-
-    def apply(params, images, *, mask, train, key):
-        return model.apply({"params": params}, images, mask=mask, train=train)
-
-    local_update = build_local_update(apply, training, capacity=max(SIZES))
-    names = [f"f{factor:g}" for factor in factors]
-    engine = build_engine(strategy, local_update, build_evaluate(model, has_statistics=False), names, chunk)
     params = model.init(jax.random.key(1), jnp.zeros(image.shape, image.dtype))["params"]
-    return engine, strategy.init(params)
+    setting = Setting(model, image, params, has_statistics=False, rank_factors=factors, classifier="classifier")
+    strategy = fedhm(setting)
+    names = [f"f{factor:g}" for factor in factors]
+    return build_engine(strategy, training, max(SIZES), names, chunk), strategy.init(params, jax.random.key(2))
 
 
 def cohort(*tiers, capacity=4):

@@ -23,8 +23,8 @@ from fedhm_jax.results import RunPlan, SimulationResult, TierCost
 
 TIERS = ("f1", "f4")
 COSTS = [
-    TierCost("f1", 1.0, 2, 11_173_962, 555_422_720, 44_695_848, 44_695_848),
-    TierCost("f4", 4.0, 3, 9_610, 38_000, 38_440, 38_440),
+    TierCost("f1", 1.0, "full model", 2, 11_173_962, 555_422_720, 555_422_720, 44_695_848, 44_695_848),
+    TierCost("f4", 4.0, "ranks / 4", 3, 9_610, 38_000, 38_000, 38_440, 38_440),
 ]
 LABEL_COUNTS = np.array([[4, 0, 1], [0, 5, 0], [2, 2, 2], [0, 0, 9], [7, 0, 0]])
 TIER_OF_CLIENT = np.array([1, 0, 1, 0, 1])
@@ -99,7 +99,9 @@ def test_the_folder_holds_what_was_reported(tmp_path: Path) -> None:
 
     with open(folder / "costs.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [TierCost(r["tier"], float(r["rank_factor"]), int(r["clients"]), *_ints(r)) for r in rows] == COSTS
+    assert [
+        TierCost(r["tier"], float(r["rank_factor"]), r["size"], int(r["clients"]), *_ints(r)) for r in rows
+    ] == COSTS
 
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["final"] == HISTORY[-1]
@@ -115,7 +117,7 @@ def test_the_folder_holds_what_was_reported(tmp_path: Path) -> None:
 
 
 def _ints(row: dict[str, str]) -> list[int]:
-    return [int(row[name]) for name in ("parameters", "macs", "bytes_down", "bytes_up")]
+    return [int(row[name]) for name in ("parameters", "macs", "train_macs", "bytes_down", "bytes_up")]
 
 
 def test_the_config_of_a_run_can_be_run_again(tmp_path: Path) -> None:
@@ -187,7 +189,7 @@ def test_the_accuracy_table_holds_the_last_round() -> None:
 
 
 def test_the_accuracy_table_lists_the_global_model_and_then_the_tiers_by_strength() -> None:
-    costs = [TierCost(tier, 1.0, 1, 1, 1, 1, 1) for tier in ("f2", "f12")]
+    costs = [TierCost(tier, 1.0, "full model", 1, 1, 1, 1, 1, 1) for tier in ("f2", "f12")]
     sorted_names = {"f12": 0.1, "f2": 0.2, "global": 0.3}
     final = {"accuracy": sorted_names, "top5": sorted_names, "loss": sorted_names}
     text = as_text(accuracy_table(SimulationResult(made_config(None), HISTORY, final, costs, {}, None)))

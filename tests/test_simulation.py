@@ -110,8 +110,12 @@ def test_nothing_is_traced_after_the_first_round(monkeypatch, assignment):
 
     def prepare_counting(*args):
         run = prepare(*args)
-        engine = type(run.engine)(*(counting(name, getattr(run.engine, name)) for name in run.engine._fields))
-        return run._replace(engine=engine)
+
+        def engine_for(capacity):
+            engine = run.engine_for(capacity)
+            return type(engine)(*(counting(name, getattr(engine, name)) for name in engine._fields))
+
+        return run._replace(engine_for=engine_for)
 
     monkeypatch.setattr(fedhm_jax.simulation, "prepare", prepare_counting)
     tiers = replace(SMALL.tiers, assignment=assignment)

@@ -13,19 +13,19 @@ import pytest
 import twin
 from flax import linen as nn
 
-from fedhm_jax.client import LocalTraining, build_local_update
+from fedhm_jax.client import LocalTraining
 from fedhm_jax.client_data import ClientData, epoch_order, place_clients
 from fedhm_jax.cohort import Cohort
 from fedhm_jax.convolution import ConvMethod
 from fedhm_jax.engine import Engine, build_engine
-from fedhm_jax.evaluation import build_evaluate, place_evaluation, static_statistics
+from fedhm_jax.evaluation import place_evaluation, static_statistics
 from fedhm_jax.layers import Conv, LowRankConv, LowRankDense
 from fedhm_jax.models.cnn import max_pool
 from fedhm_jax.models.mlp import MLP
 from fedhm_jax.norms import NORMS
 from fedhm_jax.optimizers import optimizer_by_name
-from fedhm_jax.strategies import Strategy, fedhm
-from fedhm_jax.strategies.fedhm import Weighting
+from fedhm_jax.strategies import Setting, Strategy, fedhm
+from fedhm_jax.strategies.base import Weighting
 from fedhm_jax.tree import map_named, named_leaves
 
 CLASSES, BATCH_SIZE = 7, 4
@@ -219,9 +219,6 @@ def assemble(case: Case, samples: Samples, dtype: type) -> Fast:
     network, recipe = NETWORKS[case.network], case.recipe
     module = build_module(case)
 
-    def apply(params: Any, images: jax.Array, *, mask: jax.Array, train: bool, key: jax.Array) -> Any:
-        return module.apply({"params": params}, images, mask=mask, train=train)
-
     training = LocalTraining(
         optimizer=optimizer_by_name("sgd", recipe.momentum),
         batch_size=BATCH_SIZE,
@@ -230,29 +227,27 @@ def assemble(case: Case, samples: Samples, dtype: type) -> Fast:
         weight_decay=recipe.weight_decay,
         frobenius_decay=recipe.frobenius_decay,
         proximal=recipe.proximal,
-        masked_loss=recipe.masked_loss,
-    )
-    strategy = fedhm(
-        network.plans,
-        RANK_FACTORS,
-        weighting=case.weighting,
-        temperature=case.temperature,
-        history_samples=case.history_samples,
-        classifier=case.classifier,
-    )
-    engine = build_engine(
-        strategy,
-        build_local_update(apply, training, capacity=max(SIZES)),
-        build_evaluate(module, has_statistics=case.batch_norm),
-        TIER_NAMES,
-        case.clients_per_chunk,
     )
     params = draw_params(module, network.image_shape, dtype)
+    setting = Setting(
+        module,
+        jax.ShapeDtypeStruct((1, *network.image_shape), jnp.float32),
+        params,
+        has_statistics=case.batch_norm,
+        rank_factors=RANK_FACTORS,
+        masked_loss=recipe.masked_loss,
+        weighting=case.weighting,
+        temperature=case.temperature,
+        classifier=case.classifier,
+        mean_samples=1.0 if case.history_samples is None else case.history_samples,
+    )
+    strategy = fedhm(setting, history=case.history_samples is not None, plans=network.plans)
+    engine = build_engine(strategy, training, max(SIZES), TIER_NAMES, case.clients_per_chunk)
     return Fast(
         module,
         Engine(*(jax.jit(function, compiler_options=QUICK_COMPILATION) for function in engine)),
         strategy,
-        jax.jit(strategy.init, compiler_options=QUICK_COMPILATION)(params),
+        jax.jit(strategy.init, compiler_options=QUICK_COMPILATION)(params, jax.random.key(0)),
         place_clients(samples.images, samples.labels, samples.parts, CLASSES, dtype),
         dtype,
     )
@@ -334,13 +329,15 @@ def check_evaluation(case: Case, dtype: type, tolerance: float) -> None:
 
     @partial(jax.jit, compiler_options=QUICK_COMPILATION)
     def predict(params: Any) -> Any:
-        variables = {"params": params}
-        if case.batch_norm:
-            variables["batch_stats"] = static_statistics(fast.module, params, fast.data, test.statistics_rows)
-        return fast.module.apply(variables, jnp.asarray(test_images, dtype), train=False)
+        functions = fast.strategy.network
+        statistics = static_statistics(functions, params, fast.data, test.statistics_rows)
+        return functions.predict(params, statistics, jnp.asarray(test_images, dtype), None)
 
     found = fast.engine.evaluate(fast.state, fast.data, test)
-    received = (fast.strategy.global_model(fast.state), *fast.strategy.distribute(fast.state))
+    received = (
+        fast.strategy.global_model(fast.state),
+        *(fast.strategy.tier_model(fast.state, tier) for tier in range(len(TIER_NAMES))),
+    )
     server = to_numpy(received[0])
     names = ("global", *TIER_NAMES)
     assert set(found) == set(names)

@@ -68,7 +68,7 @@ def tiers_figure(result: StudyResult, setting: str) -> "Figure":
         deviations = [by_column[column].deviation or 0.0 for column in columns]
         colour, _ = _style(result, strategy)
         axes.bar(
-            places, means, 0.92 * width, yerr=deviations, color=colour, label=strategy, error_kw={"linewidth": 0.8}
+            places, means, 0.92 * width, yerr=deviations, color=colour, label=strategy, ecolor="0.45"
         )
     axes.set_xticks(range(len(columns)), columns)
     label_axes(axes, "Accuracy after the last round", "", "test accuracy [%]")

@@ -77,9 +77,14 @@ def comparison_table(result: StudyResult, setting: str) -> Table:
     table = Table(title=f"{setting}: test accuracy after the last round [%]", title_justify="left")
     table.add_column("strategy")
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
+    # The tiers' spreads are in the report; with them the table would not fit a terminal.
+    with_spread = ("global", "mean of tiers", "worst tier")
     for strategy, spreads in numbers.accuracy_spreads(result, setting).items():
-        table.add_row(strategy, *(spreads[column].text() for column in columns))
+        cells = [
+            spreads[column].text(1) if column in with_spread else f"{spreads[column].mean:.1f}" for column in columns
+        ]
+        table.add_row(strategy, *cells)
     return table
 
 
