@@ -65,6 +65,22 @@ def tier_names(run: StudyRun) -> list[str]:
     return [cost.tier for cost in run.costs]
 
 
+def percent(accuracy: float | None) -> float:
+    """An accuracy in percent; one that is no number counts as nothing learned.
+
+    Args:
+        accuracy: in [0, 1].
+
+    Returns:
+        Percent.
+
+    Example:
+        >>> percent(0.25), percent(None)
+        (25.0, 0.0)
+    """
+    return 0.0 if accuracy is None or math.isnan(accuracy) else 100 * accuracy
+
+
 def accuracies(run: StudyRun) -> dict[str, float]:
     """Accuracy after the last round in percent: global, every tier, their mean and their worst.
 
@@ -74,8 +90,7 @@ def accuracies(run: StudyRun) -> dict[str, float]:
     Returns:
         Percent by column.
     """
-    # A loss that is no number is written as null; an accuracy is always a count, but be safe.
-    last = {name: 100 * (value or 0.0) for name, value in run.history[-1]["accuracy"].items()}
+    last = {name: percent(value) for name, value in run.history[-1]["accuracy"].items()}
     tiers = [last[name] for name in tier_names(run)]
     return {**last, "mean of tiers": statistics.fmean(tiers), "worst tier": min(tiers)}
 
@@ -124,13 +139,15 @@ class Verdict(NamedTuple):
         rival: name of the strategy.
         column: what is compared.
         difference: FedHM minus rival in points, over the seeds that both have run.
-        winner: ``fedhm``, ``rival``, or ``tie`` if the mean difference is within one standard deviation of it.
+        winner: ``fedhm``, ``rival``, or ``tie`` if the mean difference is within its standard deviation of zero.
+        seeds: number of seeds that both have run; with one seed the winner is no more than a sign.
     """
 
     rival: str
     column: str
     difference: Spread
     winner: str
+    seeds: int
 
 
 def verdicts(result: StudyResult, setting: str) -> list[Verdict]:
@@ -141,21 +158,22 @@ def verdicts(result: StudyResult, setting: str) -> list[Verdict]:
         setting: one of its settings.
 
     Returns:
-        Three verdicts a rival; none without FedHM.
+        Three verdicts a rival; none for a rival that shares no finished seed with FedHM.
     """
     ours = {run.seed: accuracies(run) for run in runs_of(result, setting, "fedhm")}
     rivals = [name for name in strategies_run(result, setting) if name not in ("fedhm", UPPER_BOUND)]
     found = []
     for rival in rivals if ours else []:
         theirs = {run.seed: accuracies(run) for run in runs_of(result, setting, rival)}
-        for column in ("mean of tiers", "worst tier", "global"):
-            difference = spread([ours[seed][column] - theirs[seed][column] for seed in ours if seed in theirs])
-            found.append(Verdict(rival, column, difference, _winner(difference)))
+        shared = [seed for seed in ours if seed in theirs]
+        for column in ("mean of tiers", "worst tier", "global") if shared else ():
+            difference = spread([ours[seed][column] - theirs[seed][column] for seed in shared])
+            found.append(Verdict(rival, column, difference, _winner(difference), len(shared)))
     return found
 
 
 def _winner(difference: Spread) -> str:
-    if math.isnan(difference.mean) or abs(difference.mean) <= (difference.deviation or 0.0):
+    if abs(difference.mean) <= (difference.deviation or 0.0):
         return "tie"
     return "fedhm" if difference.mean > 0 else "rival"
 

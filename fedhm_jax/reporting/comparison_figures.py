@@ -4,8 +4,16 @@ import statistics
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fedhm_jax.reporting.comparison import accuracy_columns, accuracy_spreads, runs_of, strategies_run, tier_names
+from fedhm_jax.reporting.comparison import (
+    accuracy_columns,
+    accuracy_spreads,
+    percent,
+    runs_of,
+    strategies_run,
+    tier_names,
+)
 from fedhm_jax.reporting.figures import label_axes, new_figure
+from fedhm_jax.reporting.units import byte_unit
 from fedhm_jax.results import Record
 from fedhm_jax.study import StudyResult, StudyRun
 
@@ -16,13 +24,6 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, told apart by colour-blind eyes; line styles help in print.
 _COLOURS = ("#0072B2", "#000000", "#999999", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
 _DASHES = ("solid", "dotted", "dashed", "dashdot", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), "solid")
-
-_AGAINST: dict[str, tuple[str, Callable[[Record], float]]] = {
-    "round": ("round", lambda record: record["round"]),
-    "bytes": ("sent down and up [MiB]", lambda record: (record["total_bytes_down"] + record["total_bytes_up"]) / 2**20),
-    "macs": ("forward multiply-accumulates [10^9]", lambda record: record["total_macs"] / 1e9),
-    "time": ("simulated time [s]", lambda record: record["total_simulated_seconds"]),
-}
 
 
 def curves_figure(result: StudyResult, setting: str) -> "Figure":
@@ -35,13 +36,19 @@ def curves_figure(result: StudyResult, setting: str) -> "Figure":
     Returns:
         Two rows of four panels; a line is the mean over seeds, the band around it their range.
     """
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
     figure = new_figure(15.0, 7.0)
-    panels = figure.subplots(2, 4, sharey=True)
+    panels = figure.subplots(2, 4, sharex="col", sharey=True)
+    against = _against(result, setting)
     for row, (title, value) in enumerate((("Mean of the tiers", _mean_of_tiers), ("Global model", _global))):
-        for axes, (x_label, x_of) in zip(panels[row], _AGAINST.values(), strict=True):
+        for axes, (x_label, x_of) in zip(panels[row], against, strict=True):
             for strategy in strategies_run(result, setting):
                 _draw_curve(axes, runs_of(result, setting, strategy), x_of, value, _style(result, strategy), strategy)
-            label_axes(axes, title, x_label, "test accuracy [%]" if axes is panels[row][0] else "")
+            label_axes(axes, title, x_label if row else "", "test accuracy [%]" if axes is panels[row][0] else "")
+    for axes in panels[0]:  # few ticks, so that no two labels touch
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=axes is panels[0][0], min_n_ticks=1))
+    panels[0][2].xaxis.set_major_formatter(EngFormatter())
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 8), frameon=False)
     return figure
@@ -67,9 +74,7 @@ def tiers_figure(result: StudyResult, setting: str) -> "Figure":
         means = [by_column[column].mean for column in columns]
         deviations = [by_column[column].deviation or 0.0 for column in columns]
         colour, _ = _style(result, strategy)
-        axes.bar(
-            places, means, 0.92 * width, yerr=deviations, color=colour, label=strategy, ecolor="0.45"
-        )
+        axes.bar(places, means, 0.92 * width, yerr=deviations, color=colour, label=strategy, ecolor="0.45")
     axes.set_xticks(range(len(columns)), columns)
     label_axes(axes, "Accuracy after the last round", "", "test accuracy [%]")
     handles, labels = axes.get_legend_handles_labels()
@@ -82,12 +87,27 @@ def _style(result: StudyResult, strategy: str) -> tuple[str, object]:
     return _COLOURS[index % len(_COLOURS)], _DASHES[index % len(_DASHES)]
 
 
+def _against(result: StudyResult, setting: str) -> list[tuple[str, Callable[[Record], float]]]:
+    """What accuracy is drawn against: label and value."""
+
+    def traffic(record: Record) -> float:
+        return record["total_bytes_down"] + record["total_bytes_up"]
+
+    size, unit = byte_unit(max(traffic(run.history[-1]) for run in result.runs if run.setting == setting))
+    return [
+        ("round", lambda record: record["round"]),
+        (f"sent down and up [{unit}]", lambda record: traffic(record) / size),
+        ("forward multiply-accumulates", lambda record: record["total_macs"]),
+        ("simulated time [s]", lambda record: record["total_simulated_seconds"]),
+    ]
+
+
 def _mean_of_tiers(run: StudyRun, record: Record) -> float:
-    return 100 * statistics.fmean(record["accuracy"][tier] or 0.0 for tier in tier_names(run))
+    return statistics.fmean(percent(record["accuracy"][tier]) for tier in tier_names(run))
 
 
 def _global(run: StudyRun, record: Record) -> float:
-    return 100 * (record["accuracy"]["global"] or 0.0)
+    return percent(record["accuracy"]["global"])
 
 
 def _draw_curve(

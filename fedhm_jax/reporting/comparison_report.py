@@ -38,12 +38,15 @@ def write_comparison(result: StudyResult, folder: Path) -> None:
     """
     from fedhm_jax.reporting.figures import save_figure
 
-    (folder / "figures").mkdir(exist_ok=True)
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
     figures = {}
     for setting in _settings(result):
         for name, draw in (("curves", curves_figure), ("tiers", tiers_figure)):
-            figures[f"figures/{setting}-{name}.png"] = folder / "figures" / f"{setting}-{name}.png"
-            save_figure(draw(result, setting), figures[f"figures/{setting}-{name}.png"], dpi=90)
+            file = folder / "figures" / f"{setting}-{name}.png"
+            part = file.with_name(f"{file.name}.part")
+            save_figure(draw(result, setting), part, dpi=90)
+            os.replace(part, file)
+            figures[f"figures/{setting}-{name}.png"] = file
     text = comparison_markdown(result)
     _replace(folder / "report.md", text)
     _replace(folder / "report.html", _html(result.study.name, text, figures))
@@ -168,15 +171,14 @@ def _verdict_blocks(result: StudyResult, setting: str) -> list[str]:
     by_rival = {rival: [verdict for verdict in found if verdict.rival == rival] for rival in rivals}
     columns = [verdict.column for verdict in by_rival[rivals[0]]]
     rows = [
-        [rival, *(f"{verdict.difference.text()} ({_winner(verdict)})" for verdict in by_rival[rival])]
-        for rival in rivals
+        [rival, *(f"{verdict.difference.text()} ({_word(verdict)})" for verdict in by_rival[rival])] for rival in rivals
     ]
     sentences = []
     for column in columns:
         groups: dict[str, list[str]] = {"fedhm": [], "rival": [], "tie": []}
         for verdict in found:
             if verdict.column == column:
-                groups[verdict.winner].append(verdict.rival)
+                groups[verdict.winner].append(verdict.rival + (" (one seed)" if verdict.seeds == 1 else ""))
         words = {"fedhm": "beats", "rival": "loses to", "tie": "is level with"}
         parts = [f"{words[winner]} {_list(names)}" for winner, names in groups.items() if names]
         sentences.append(f"On the {column if column != 'global' else 'global model'} FedHM {'; it '.join(parts)}.")
@@ -188,8 +190,9 @@ def _verdict_blocks(result: StudyResult, setting: str) -> list[str]:
     ]
 
 
-def _winner(verdict: numbers.Verdict) -> str:
-    return {"fedhm": "FedHM", "rival": "rival", "tie": "level"}[verdict.winner]
+def _word(verdict: numbers.Verdict) -> str:
+    word = {"fedhm": "FedHM", "rival": "rival", "tie": "level"}[verdict.winner]
+    return f"{word}, one seed" if verdict.seeds == 1 else word
 
 
 def _totals(result: StudyResult, setting: str) -> str:
@@ -266,8 +269,8 @@ def _list(names: Sequence[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text of the user's as text: no markup of it is read as Markdown."""
-    return re.sub(r"([\\`*_\[\]<>#|])", r"\\\1", text)
+    """Text of the user's as one paragraph of text: no markup of it is read as Markdown."""
+    return re.sub(r"([\\`*_\[\]<>#|&~])", r"\\\1", " ".join(text.split()))
 
 
 def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -278,13 +281,14 @@ def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _html(title: str, markdown: str, figures: dict[str, Path]) -> str:
     """One page with its figures inside."""
     from html import escape
+    from urllib.parse import quote
 
     from markdown_it import MarkdownIt
 
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
     for name, file in figures.items():
         data = base64.b64encode(file.read_bytes()).decode("ascii")
-        body = body.replace(f'src="{name}"', f'src="data:image/png;base64,{data}"')
+        body = body.replace(f'src="{quote(name)}"', f'src="data:image/png;base64,{data}"')
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
