@@ -9,6 +9,8 @@ from fedhm_jax.costs import count_bytes, count_macs, count_parameters
 from fedhm_jax.network import Network
 from fedhm_jax.tree import Params
 
+_TOLERANCE = 0.15
+
 Budget = Literal["parameters", "bytes", "macs"]
 
 
@@ -48,6 +50,8 @@ def forward_macs(network: Network, params: Params, images: jax.ShapeDtypeStruct)
 def solve_width(cost: Callable[[float], int], target: int) -> float:
     """The width whose cost comes nearest to a target, by bisection.
 
+    Channels are whole, so a small model has few widths; one that misses the target by more than 15 % is no match.
+
     Args:
         cost: cost of a width in (0, 1]; it does not fall with the width.
         target: the cost wanted.
@@ -56,7 +60,7 @@ def solve_width(cost: Callable[[float], int], target: int) -> float:
         The width, to four decimals.
 
     Raises:
-        ValueError: even a width of one channel a layer costs more than the target.
+        ValueError: no width comes near enough.
 
     Example:
         >>> solve_width(lambda width: round(10_000 * width**2), target=2500)
@@ -66,9 +70,10 @@ def solve_width(cost: Callable[[float], int], target: int) -> float:
     if target >= cost(1.0):
         return 1.0
     low, high = 1, steps
-    if cost(low / steps) > target:
-        raise ValueError(f"the narrowest model costs {cost(low / steps):,}")
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if cost(middle / steps) <= target else (low, middle)
-    return min(low, high, key=lambda step: abs(cost(step / steps) - target)) / steps
+    width = min(low, high, key=lambda step: abs(cost(step / steps) - target)) / steps
+    if abs(cost(width) - target) > _TOLERANCE * target:
+        raise ValueError(f"the nearest width costs {cost(width):,}")
+    return width

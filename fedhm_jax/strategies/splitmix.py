@@ -63,7 +63,9 @@ def splitmix(setting: Setting, *, widths: Sequence[float] | None = None, budget:
 
     def init(params: Params, key: jax.Array) -> SplitMixState:
         images = jnp.zeros(setting.images.shape, setting.images.dtype)
-        others = [setting.module.init(jax.random.fold_in(key, base), images)["params"] for base in range(1, bases)]
+        keys = [jax.random.fold_in(key, base) for base in range(1, bases)]
+        others = [setting.module.init(base_key, images)["params"] for base_key in keys]
+        others = [jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), other, params) for other in others]
         members = [_base_network(member, slices, width) for member in (params, *others)]
         return SplitMixState(jax.tree.map(lambda *leaves: jnp.stack(leaves), *members), jnp.zeros((), jnp.int32))
 
