@@ -139,7 +139,7 @@ def check_equals_fedavg_when_all_tiers_are_full(build: Build, model: str) -> Non
 
 
 def check_rounds(build: Build, model: str) -> None:
-    """Order does not matter; what nobody trained keeps its value; the state's shapes survive; all of it in one trace."""
+    """Order does not matter, what nobody trained keeps its value, shapes survive; all of it in one trace."""
     problem = pose(build, setting_for(model, (1.0, 4.0)))
     one = problem.round_step(problem.state, cohort((4, 2), (5, 3, 1)))
     assert farthest(problem.round_step(problem.state, cohort((2, 4), (1, 5, 3))), one) < 1e-5

@@ -125,7 +125,7 @@ def test_solved_widths_meet_the_budget(budget):
 
 
 def test_a_budget_that_no_width_meets_is_refused():
-    # Three hidden channels: 64 x 3 + 3 x 10 = 222 products, factorized 67 + 30 = 97; one or two channels make 74 or 148.
+    # Three hidden channels: 64 x 3 + 3 x 10 = 222 products, factorized 67 + 30 = 97; one channel makes 74, two 148.
     config = replace(SMALL, tiers=TiersConfig(rank_factors=(1, 3)), model=ModelConfig(name="mlp", hidden=(3,)))
     sentence = (
         r"strategy\.budget is 'macs', but must be a budget that a width can meet; at f = 3 it is 97, and the nearest"

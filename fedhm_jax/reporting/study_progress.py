@@ -35,7 +35,7 @@ def study_progress(rounds: int, shown: bool, console: Console | None = None) -> 
         yield lambda title, record: None
         return
     if not console.is_terminal:
-        console.print(f"{rounds} rounds to run", highlight=False)
+        console.print(f"{rounds} round{'' if rounds == 1 else 's'} to run", highlight=False)
         started, done, current = time.monotonic(), 0, ""
 
         def print_line(title: str, record: Record) -> None:

@@ -1,0 +1,29 @@
+"""The example of docs/adding_a_strategy.md passes what the page says a strategy must pass."""
+
+import re
+from pathlib import Path
+
+import pytest
+from strategy_battery import CHECKS
+
+PAGE = Path(__file__).parent.parent / "docs" / "adding_a_strategy.md"
+
+
+@pytest.fixture(scope="module")
+def example():
+    """The names that the page's Python blocks define, run one after another as a reader would."""
+    names: dict = {}
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, str(PAGE), "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_the_example_is_a_strategy(example, check):
+    check(example["fedhm_changes"], "mlp")
+
+
+def test_the_example_runs_through_simulate(example):
+    assert len(example["result"].history) == 2

@@ -1,0 +1,151 @@
+"""Studies from beginning to end: tuning, resuming, refusing."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+import fedhm_jax.comparison
+from fedhm_jax import (
+    ConfigError,
+    DataConfig,
+    LocalConfig,
+    ModelConfig,
+    PartitionConfig,
+    ServerConfig,
+    SimulationConfig,
+    StrategyConfig,
+    Study,
+    TiersConfig,
+    compare,
+    read_study,
+)
+
+SMALL = SimulationConfig(
+    data=DataConfig(train_samples=240, test_samples=60),
+    partition=PartitionConfig(clients=4),
+    model=ModelConfig(name="mlp", hidden=(16,)),
+    tiers=TiersConfig(rank_factors=(1, 2)),
+    local=LocalConfig(epochs=1, batch_size=8),
+    server=ServerConfig(rounds=2, participation=1.0),
+)
+STUDY = Study(
+    "Small",
+    ("fedhm", "fedavg"),
+    (0, 1),
+    {"iid": SMALL},
+    learning_rates=(1e-6, 0.05),
+    tuning_rounds=3,
+    tuning_samples=60,
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("studies") / "small"
+    return compare(STUDY, folder)
+
+
+def test_every_run_is_there_with_the_tuned_learning_rate(finished):
+    assert [(run.strategy, run.seed) for run in finished.runs] == [
+        ("fedhm", 0), ("fedhm", 1), ("fedavg", 0), ("fedavg", 1),
+    ]  # fmt: skip
+    # a rate of 1e-6 learns nothing in three rounds
+    assert [(trial.learning_rate, trial.chosen) for trial in finished.trials] == [(1e-6, False), (0.05, True)] * 2
+    for run in finished.runs:
+        assert (run.config.local.learning_rate, run.config.server.seed) == (0.05, run.seed)
+        assert run.config.strategy.name == run.strategy
+        assert len(run.history) == 2
+        assert run.config.data.holdout is None
+
+
+def test_trials_look_at_held_out_training_samples_only(finished):
+    records = (finished.folder / "trials/iid/fedhm/learning-rate-0.05/records.jsonl").read_text().splitlines()
+    last = json.loads(records[-1])
+    assert len(records) == 3
+    # 240 training samples less 60 held out, one pass of all clients; the accuracy counts 60 samples
+    assert sum(last["macs"].values()) < 180 * 64 * 16 * 4
+    assert 60 * last["accuracy"]["global"] == pytest.approx(round(60 * last["accuracy"]["global"]))
+
+
+def test_finished_runs_are_not_run_again(finished, monkeypatch):
+    def never(*args, **kwargs):
+        raise AssertionError("nothing was left to run")
+
+    monkeypatch.setattr(fedhm_jax.comparison, "simulate_together", never)
+    report = (finished.folder / "report.md").read_bytes()
+    again = compare(STUDY, finished.folder)
+    assert again == finished
+    assert (finished.folder / "report.md").read_bytes() == report
+
+
+def test_the_written_study_is_a_study_file(finished):
+    assert read_study(finished.folder / "study.toml") == STUDY
+
+
+def test_what_is_missing_is_run_and_leftovers_are_kept(tmp_path):
+    study = replace(STUDY, strategies=("fedavg",), learning_rates=())
+    first = compare(study, tmp_path / "study")
+    place = tmp_path / "study/runs/iid/fedavg/seed-1"
+    place.rename(place.with_name("seed-1.part"))
+    (place.with_name("seed-1.part") / "summary.json").unlink()
+    again = compare(study, tmp_path / "study")
+    without_time = [
+        [{name: value for name, value in record.items() if name != "seconds"} for record in result.runs[1].history]
+        for result in (first, again)
+    ]
+    assert without_time[0] == without_time[1]
+    assert (place.parent / "seed-1.part-interrupted-1" / "records.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"seeds": (0, 1, 2)}, "another folder, for its study.toml is not this study"),
+        ({"settings": {"iid": replace(SMALL, server=replace(SMALL.server, rounds=3))}}, "study.toml is not this study"),
+    ],
+)
+def test_a_folder_of_another_study_is_refused(finished, change, sentence):
+    before = (finished.folder / "study.toml").read_bytes()
+    with pytest.raises(ConfigError, match=sentence):
+        compare(replace(STUDY, **change), finished.folder)
+    assert (finished.folder / "study.toml").read_bytes() == before
+
+
+def test_a_folder_with_something_else_in_it_is_refused(tmp_path):
+    (tmp_path / "precious.txt").write_text("keep")
+    with pytest.raises(ConfigError, match=r"a new folder, or one with this study's study\.toml"):
+        compare(STUDY, tmp_path)
+    with pytest.raises(ConfigError, match="a folder, not a file"):
+        compare(STUDY, tmp_path / "precious.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+
+
+def test_a_damaged_run_is_named(finished, tmp_path):
+    study = replace(STUDY, strategies=("fedavg",), learning_rates=(), seeds=(0,))
+    compare(study, tmp_path / "study")
+    run = tmp_path / "study/runs/iid/fedavg/seed-0"
+    (run / "records.jsonl").write_text('{"round": 1')
+    with pytest.raises(ConfigError, match=r"run is .*seed-0.*must be the folder of a finished run; move it away"):
+        compare(study, tmp_path / "study")
+
+
+def test_what_cannot_run_is_refused_before_anything_is_run(tmp_path):
+    impossible = replace(SMALL, strategy=StrategyConfig(widths=(1.0, 0.5, 0.25)))
+    later = {"iid": SMALL, "impossible": impossible}
+    with pytest.raises(ConfigError, match=r"^impossible, fedhm: learning rates: strategy\.widths is"):
+        compare(replace(STUDY, settings=later), tmp_path / "study")
+    with pytest.raises(ConfigError, match=r"data\.holdout is 240, but must be below 240"):
+        compare(replace(STUDY, tuning_samples=240), tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_study_made_in_python_needs_a_folder():
+    with pytest.raises(ConfigError, match="folder is None"):
+        compare(STUDY)
+
+
+def test_a_diverged_trial_is_not_chosen(tmp_path):
+    study = replace(STUDY, strategies=("fedavg",), seeds=(0,), learning_rates=(0.05, 1e6), tuning_rounds=2)
+    trials = compare(study, tmp_path / "study").trials
+    assert [(trial.accuracy is None, trial.chosen) for trial in trials] == [(False, True), (True, False)]
