@@ -18,7 +18,7 @@ from fedhm_jax.reporting.study_progress import study_progress
 from fedhm_jax.results import Record
 from fedhm_jax.simulation import simulate_together
 from fedhm_jax.study import Study, StudyResult, StudyRun, Trial
-from fedhm_jax.study_file import check_study, read_study, study_to_toml
+from fedhm_jax.study_file import check_study, portable, read_study, study_to_toml
 from fedhm_jax.validation import check_config
 
 _TUNING_SEED = 1000
@@ -83,9 +83,11 @@ def compare(
     _open(study, folder)
     with study_progress(_rounds_left([*trials, *final]), progress) as show:
         for job in trials:
+            _check_finished(job)
             _run(job, data, model, show)
         tuned = _judge(study, folder)
         for job in _final_jobs(study, folder, {(t.setting, t.strategy): t.learning_rate for t in tuned if t.chosen}):
+            _check_finished(job)
             if _unfinished(job):
                 _run(job, data, model, show)
                 write_comparison(_result(study, folder, tuned), folder)
@@ -148,6 +150,14 @@ def _run_folder(folder: Path, setting: str, strategy: str, seed: int) -> Path:
 
 def _unfinished(job: _Job) -> dict[Path, SimulationConfig]:
     return {place: config for place, config in job.configs.items() if not is_finished(place)}
+
+
+def _check_finished(job: _Job) -> None:
+    """A folder with a run of another config, left by other trials, must not pass for this one."""
+    for place, config in job.configs.items():
+        if is_finished(place) and portable(read_run(place).config) != portable(config):
+            allowed = "the folder of a run with the study's config; move it away to run it again"
+            raise ConfigError.of("run", str(place), allowed)
 
 
 def _rounds_left(jobs: Sequence[_Job]) -> int:

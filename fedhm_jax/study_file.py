@@ -84,11 +84,23 @@ def study_to_toml(study: Study) -> str:
     """
     import tomli_w
 
-    def portable(config: SimulationConfig) -> dict[str, Any]:
-        return config_to_dict(replace(config, data=replace(config.data, data_dir=None, cache_dir=None)))
-
     plain = {name: getattr(study, name) for name in sorted(_PLAIN) if getattr(study, name) is not None}
-    return tomli_w.dumps({**plain, "settings": {name: portable(config) for name, config in study.settings.items()}})
+    return tomli_w.dumps(
+        {**plain, "settings": {name: config_to_dict(portable(config)) for name, config in study.settings.items()}}
+    )
+
+
+def portable(config: SimulationConfig) -> SimulationConfig:
+    """A config without the places that it has on this machine.
+
+    Args:
+        config: the config.
+
+    Returns:
+        The config with the folders of data, cache and output unset.
+    """
+    data = replace(config.data, data_dir=None, cache_dir=None)
+    return replace(config, data=data, output=replace(config.output, folder=None))
 
 
 def check_study(study: Study) -> None:

@@ -130,6 +130,15 @@ def test_a_damaged_run_is_named(finished, tmp_path):
         compare(study, tmp_path / "study")
 
 
+def test_a_run_of_another_config_does_not_pass_for_a_finished_one(tmp_path):
+    study = replace(STUDY, strategies=("fedavg",), learning_rates=(), seeds=(0,))
+    compare(study, tmp_path / "study")
+    config = tmp_path / "study/runs/iid/fedavg/seed-0/config.toml"
+    config.write_text(config.read_text().replace("learning_rate = 0.02", "learning_rate = 0.03"))
+    with pytest.raises(ConfigError, match=r"run is .*seed-0.*must be the folder of a run with the study's config"):
+        compare(study, tmp_path / "study")
+
+
 def test_what_cannot_run_is_refused_before_anything_is_run(tmp_path):
     impossible = replace(SMALL, strategy=StrategyConfig(widths=(1.0, 0.5, 0.25)))
     later = {"iid": SMALL, "impossible": impossible}

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from fedhm_jax.config import LocalConfig, PartitionConfig, ServerConfig, SimulationConfig
 from fedhm_jax.reporting import comparison_table, write_comparison
-from fedhm_jax.reporting.comparison import accuracy_spreads, best_strategies, relative_costs, spread, verdicts
 from fedhm_jax.reporting.comparison_figures import curves_figure, tiers_figure
+from fedhm_jax.reporting.comparison_numbers import accuracy_spreads, best_strategies, relative_costs, spread, verdicts
 from fedhm_jax.reporting.comparison_report import comparison_markdown
 from fedhm_jax.results import TierCost
 from fedhm_jax.study import Study, StudyResult, StudyRun, Trial

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fedhm_jax.reporting.comparison import (
+from fedhm_jax.reporting.comparison_numbers import (
     accuracy_columns,
     accuracy_spreads,
     percent,

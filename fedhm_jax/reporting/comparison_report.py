@@ -6,7 +6,6 @@ import io
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -14,10 +13,11 @@ from rich.table import Table
 
 from fedhm_jax.config import SimulationConfig
 from fedhm_jax.config_file import config_to_toml
-from fedhm_jax.reporting import comparison as numbers
+from fedhm_jax.reporting import comparison_numbers as numbers
 from fedhm_jax.reporting.comparison_figures import curves_figure, tiers_figure
 from fedhm_jax.reporting.units import format_bytes, format_count
 from fedhm_jax.study import StudyResult
+from fedhm_jax.study_file import portable
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
@@ -247,9 +247,8 @@ def _grid_blocks(result: StudyResult) -> Iterable[str]:
 def _config_blocks(result: StudyResult) -> Iterable[str]:
     yield "The config of each setting; strategies differ in `strategy.name` and the learning rate, runs in the seed."
     for setting, config in result.study.settings.items():
-        portable = replace(config, data=replace(config.data, data_dir=None, cache_dir=None))
         yield f"**{setting}**"
-        yield f"```toml\n{config_to_toml(portable).strip()}\n```"
+        yield f"```toml\n{config_to_toml(portable(config)).strip()}\n```"
 
 
 def _environment(result: StudyResult) -> str:
