@@ -1,15 +1,16 @@
-"""What a client of each tier carries under every strategy of a study, written to costs.md beside it. Nothing is trained.
+"""What a client of each tier carries under every strategy of a study, in costs.md beside it; nothing is trained.
 
 python -m experiments.costs experiments/cifar10_resnet18/cifar10_resnet18.toml
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
 from experiments.stand_in import stand_in
 from fedhm_jax import Study, read_study
+from fedhm_jax.config_file import config_from_dict
 from fedhm_jax.preparation import plan_run
 from fedhm_jax.results import TierCost
 from fedhm_jax.validation import check_config
@@ -54,8 +55,7 @@ def tier_costs(study: Study, setting: str, strategy: str) -> tuple[TierCost, ...
     Raises:
         ConfigError: the strategy cannot run in the setting.
     """
-    config = study.settings[setting]
-    config = replace(config, strategy=replace(config.strategy, name=strategy))
+    config = config_from_dict({"strategy": {"name": strategy}}, study.settings[setting])
     check_config(config)
     clients = config.partition.clients
     # twice what equal slices need, so that unequal ones reach their floor

@@ -1,4 +1,4 @@
-"""Runs the study's config on noise for a few rounds: it shows that the config trains, and how long a step takes.
+"""Runs the study's config on noise for a few rounds: it shows that the config trains.
 
 python -m experiments.cifar100_resnet34.prove --rounds 2
 """
@@ -13,6 +13,7 @@ import tyro
 
 from experiments.stand_in import stand_in
 from fedhm_jax import SimulationConfig, SimulationResult, read_study, simulate
+from fedhm_jax.config_file import config_from_dict
 
 HERE = Path(__file__).parent
 
@@ -42,9 +43,9 @@ def main(arguments: Arguments) -> None:
 def shortened(arguments: Arguments) -> SimulationConfig:
     """The study's config with everything smaller that makes it long, and nothing else."""
     config = read_study(HERE / "cifar100_resnet34.toml").settings["iid"]
+    config = config_from_dict({"strategy": {"name": arguments.strategy}}, config)
     return replace(
         config,
-        strategy=replace(config.strategy, name=arguments.strategy),
         local=replace(config.local, batch_size=arguments.samples, epochs=1),
         server=replace(config.server, rounds=arguments.rounds, participation=arguments.participation),
         evaluation=replace(

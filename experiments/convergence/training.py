@@ -11,6 +11,7 @@ from jax import lax
 
 from experiments.convergence.problem import CLIENTS, SIZE, Problem, loss, objective
 from fedhm_jax import LowRankDense
+from fedhm_jax.aggregation import Contribution
 from fedhm_jax.client_data import Client
 from fedhm_jax.decomposition import recover_tree
 from fedhm_jax.engine import sum_over_clients
@@ -83,8 +84,8 @@ def one_round(strategy: Strategy, state: State, problem: Problem, tiers: list[np
         The new state.
     """
 
-    def train_tier(tier: int) -> tuple:
-        def train_client(number: jax.Array, present: jax.Array) -> tuple:
+    def train_tier(tier: int) -> Contribution:
+        def train_client(number: jax.Array, present: jax.Array) -> Contribution:
             one = jnp.ones((), jnp.int32)
             client = Client(number, present, offset=0 * one, size=one, owned=jnp.ones((), bool))
             received = strategy.distribute(state, tier, client)

@@ -1,0 +1,72 @@
+"""Every committed config and study under experiments/ is one that can be run."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments.cifar100_resnet34 import prove
+from experiments.costs import tier_costs
+from experiments.stand_in import SHAPES
+from fedhm_jax import read_config, read_study
+from fedhm_jax.config_file import read_toml
+from fedhm_jax.validation import check_config
+
+FOLDER = Path(__file__).parent.parent / "experiments"
+FILES = sorted(FOLDER.rglob("*.toml"))
+STUDIES = [path for path in FILES if "strategies" in read_toml(path, "config")]
+CONFIGS = [path for path in FILES if path not in STUDIES]
+ALL_STRATEGIES = {"fedhm", "fedavg", "fedavg_low_rank", "heterofl", "fedrolex", "fjord", "splitmix"}
+
+
+def study_of(name):
+    return read_study(FOLDER / name / f"{name}.toml")
+
+
+def test_there_are_studies_and_configs():
+    assert {path.stem for path in STUDIES} >= {
+        "fashion_small",
+        "cifar10_small",
+        "cifar10_resnet18",
+        "cifar100_resnet34",
+    }
+    assert len(CONFIGS) >= 2
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_configs_are_valid(path):
+    check_config(read_config(path))
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_studies_are_valid_and_compare_all_strategies(path):
+    study = read_study(path)
+    for config in study.settings.values():
+        check_config(config)
+        assert config.data.name in SHAPES
+    assert set(study.strategies) == ALL_STRATEGIES
+    assert len(study.seeds) >= 3
+
+
+@pytest.mark.parametrize("strategy", sorted(ALL_STRATEGIES))
+def test_every_strategy_accepts_the_fashion_study(strategy):
+    assert len(tier_costs(study_of("fashion_small"), "dirichlet-0.3", strategy)) == 4
+
+
+def test_widths_of_the_cifar_study_are_solved():
+    fedhm, heterofl = (tier_costs(study_of("cifar10_small"), "dirichlet-0.3", name) for name in ("fedhm", "heterofl"))
+    for low_rank, narrow in zip(fedhm, heterofl, strict=True):
+        assert narrow.bytes_down == pytest.approx(low_rank.bytes_down, rel=0.1)
+
+
+def test_the_paper_model_has_the_published_sizes():
+    costs = tier_costs(study_of("cifar10_resnet18"), "dirichlet-0.1", "fedhm")
+    assert [round(cost.parameters / 1e6, 3) for cost in costs] == [11.174, 4.158, 2.210, 1.236]
+    assert [cost.clients for cost in costs] == [5, 5, 5, 5]
+
+
+def test_the_proof_runs_the_study_itself_but_for_its_length():
+    whole, short = study_of("cifar100_resnet34").settings["iid"], prove.shortened(prove.Arguments())
+    assert (short.model, short.tiers, short.partition) == (whole.model, whole.tiers, whole.partition)
+    assert short.local.augmentation == whole.local.augmentation == "crop_flip"
+    assert short.server.rounds < whole.server.rounds
+    check_config(short)
