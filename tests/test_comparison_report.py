@@ -342,4 +342,4 @@ def test_table_for_the_terminal():
     text = console.file.getvalue()
     (line,) = [line for line in text.splitlines() if "heterofl" in line]
     cells = [cell.strip() for cell in line.strip("│ ").split("│")]
-    assert cells == ["heterofl", "62.0 ± 2.8", "62.0", "53.0", "57.5 ± 0.7", "53.0 ± 4.2"]
+    assert cells == ["heterofl", "62.00 ± 2.83", "57.50 ± 0.71", "53.00 ± 4.24"]

@@ -12,6 +12,10 @@ UPPER_BOUND = "fedavg"
 """Every client trains the full model, which no weak device could: shown, but not in the running."""
 
 
+COMPARED = ("mean of tiers", "worst tier", "global")
+"""What strategies are compared by."""
+
+
 class Spread(NamedTuple):
     """A quantity over seeds.
 
@@ -166,7 +170,7 @@ def verdicts(result: StudyResult, setting: str) -> list[Verdict]:
     for rival in rivals if ours else []:
         theirs = {run.seed: accuracies(run) for run in runs_of(result, setting, rival)}
         shared = [seed for seed in ours if seed in theirs]
-        for column in ("mean of tiers", "worst tier", "global") if shared else ():
+        for column in COMPARED if shared else ():
             difference = spread([ours[seed][column] - theirs[seed][column] for seed in shared])
             found.append(Verdict(rival, column, difference, _winner(difference), len(shared)))
     return found

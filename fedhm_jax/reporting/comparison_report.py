@@ -67,7 +67,7 @@ def print_comparison(result: StudyResult) -> None:
 
 
 def comparison_table(result: StudyResult, setting: str) -> Table:
-    """Accuracy after the last round of every strategy in one setting.
+    """Accuracy after the last round of every strategy in one setting; the report has that of every tier.
 
     Args:
         result: the study.
@@ -76,18 +76,13 @@ def comparison_table(result: StudyResult, setting: str) -> Table:
     Returns:
         A table with a row per strategy.
     """
-    columns = numbers.accuracy_columns(result, setting)
+    columns = [name for name in numbers.accuracy_columns(result, setting) if name in numbers.COMPARED]
     table = Table(title=f"{setting}: test accuracy after the last round [%]", title_justify="left")
     table.add_column("strategy")
     for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    # The tiers' spreads are in the report; with them the table would not fit a terminal.
-    with_spread = ("global", "mean of tiers", "worst tier")
+        table.add_column(column, justify="right")
     for strategy, spreads in numbers.accuracy_spreads(result, setting).items():
-        cells = [
-            spreads[column].text(1) if column in with_spread else f"{spreads[column].mean:.1f}" for column in columns
-        ]
-        table.add_row(strategy, *cells)
+        table.add_row(strategy, *(spreads[column].text() for column in columns))
     return table
 
 
