@@ -227,6 +227,11 @@ _RELATIONS: tuple[_Relation, ...] = (
         "unset unless model.name is a ResNet (model.name is {config.model.name!r})",
     ),
     _Relation(
+        "model.norm",
+        lambda config: config.model.norm != "group" or config.strategy.name != "fedrolex",
+        "'none', 'batch_static' or 'batch_test' when strategy.name is 'fedrolex', whose rolling mixes the groups",
+    ),
+    _Relation(
         "tiers.shares",
         lambda config: config.tiers.shares is None or len(config.tiers.shares) == len(config.tiers.rank_factors),
         "one share per tier (tiers.rank_factors is {config.tiers.rank_factors})",

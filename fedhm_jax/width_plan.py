@@ -53,7 +53,8 @@ def width_plan(module: nn.Module, images: jax.ShapeDtypeStruct) -> WidthPlan:
         The plan.
 
     Raises:
-        ValueError: the model holds a parameter that is neither a kernel of such a layer nor one value per channel.
+        ValueError: the model holds a parameter that is neither a kernel of such a layer nor one value per channel, or
+            a layer reads something else than the outputs of one layer, such as two layers' side by side.
 
     Example:
         >>> from fedhm_jax.models import build_model
@@ -69,16 +70,19 @@ def width_plan(module: nn.Module, images: jax.ShapeDtypeStruct) -> WidthPlan:
     plan: dict[str, tuple[ChannelAxis | None, ...]] = {}
     for index, layer in enumerate(layers):
         last = index == len(layers) - 1
-        before = layers[max(index - 1, 0)].features
-        flattened = not layer.convolution and layer.inputs % before == 0
-        channels = before if flattened else layer.inputs
+        before = layers[max(index - 1, 0)]
+        flattened = before.convolution and not layer.convolution and layer.inputs % before.features == 0
+        channels = before.features if flattened else layer.inputs
+        if index > 0 and channels not in {earlier.features for earlier in layers[:index]}:
+            raise ValueError(f"the {layer.inputs} inputs of {layer.path} are not the outputs of one layer")
         inputs = None if index == 0 else ChannelAxis(layer.inputs // channels, channels)
         outputs = None if last else ChannelAxis(1, layer.features)
         plan[f"{layer.path}/kernel"] = ((None, None) if layer.convolution else ()) + (inputs, outputs)
         plan[f"{layer.path}/bias"] = (outputs,)
+    hidden = {layer.features for layer in layers[:-1]}
     for path, leaf in params.items():
-        if path not in plan and leaf.ndim == 1:
-            plan[path] = (ChannelAxis(1, leaf.shape[0]),)
+        if path not in plan and leaf.ndim == 1 and leaf.size in hidden:
+            plan[path] = (ChannelAxis(1, leaf.size),)
         elif path not in plan:
             raise ValueError(f"it does not say which axes of {path} are hidden channels")
     return {path: plan[path] for path in params}
@@ -186,7 +190,8 @@ def pad_width(params: Params, plan: WidthPlan) -> Params:
 
 
 def roll_width(params: Params, plan: WidthPlan, shift: jax.Array) -> Params:
-    """Turns every hidden axis by the same number of channels; the model's function stays the same.
+    """Turns every hidden axis by the same number of channels; the model's function stays the same, unless it has norms
+    over groups of neighbouring channels.
 
     Args:
         params: full-width tree.

@@ -68,12 +68,14 @@ def test_macs_do_not_depend_on_how_a_convolution_is_computed(method):
     assert count_macs(factorized.apply, variables, images) == 2 * (8 * 4 * 3 * 4 * 3 + 4 * 4 * 3 * 3 * 6)
 
 
-def test_loops_multiply_and_branches_take_the_dearest():
+def test_loops_multiply_and_branches_count_their_mean():
     matrix = jax.ShapeDtypeStruct((3, 3), jnp.float32)
     looped = lambda x: lax.scan(lambda carry, _: (carry @ x, None), x, length=5)[0]  # noqa: E731
     assert count_macs(looped, matrix) == 5 * 27
-    branching = lambda x: lax.cond(x[0, 0] > 0, lambda y: y @ y @ y, lambda y: y @ y, x)  # noqa: E731
-    assert count_macs(branching, matrix) == 2 * 27
+    branching = lambda x: lax.cond(x[0, 0] > 0, lambda y: y @ y @ y @ y, lambda y: y @ y, x)  # noqa: E731
+    assert count_macs(branching, matrix) == (3 + 1) * 27 // 2
+    branches = [lambda y: y, lambda y: y @ y @ y, lambda y: y @ y @ y @ y @ y]
+    assert count_macs(lambda x: lax.switch(1, branches, x) @ x, matrix) == (0 + 2 + 4) * 27 // 3 + 27
     endless = lambda x: lax.while_loop(lambda y: y[0, 0] > 0, lambda y: y @ y, x)  # noqa: E731
     with pytest.raises(ValueError, match="while loop"):
         count_macs(endless, matrix)

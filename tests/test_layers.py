@@ -80,6 +80,17 @@ def test_a_kernel_of_another_shape_is_refused():
         LowRankDense(3).apply({"params": params}, jnp.ones((1, 5)))
 
 
+@pytest.mark.parametrize("layer", [LowRankDense(6), LowRankConv(6), Conv(6)])
+def test_a_narrower_kernel_gives_narrower_outputs(layer):
+    """The first three outputs of the whole layer, from their columns alone."""
+    images = jnp.asarray(np.random.default_rng(3).normal(size=(2, 4, 5, 3)), jnp.float32)
+    params = layer.init(jax.random.key(0), images)["params"] | {"bias": jnp.arange(6.0)}
+    narrow = jax.tree.map(lambda leaf: leaf[..., :3], params)
+    whole, found = (layer.apply({"params": tree}, images) for tree in (params, narrow))
+    assert found.shape == (2, 4, 5, 3)
+    np.testing.assert_allclose(found, whole[..., :3], rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("padding", ["same", ((1, 1),)])
 def test_an_unknown_padding_is_refused(padding):
     with pytest.raises(ValueError, match="must be 'SAME', 'VALID', an integer or two pairs"):

@@ -23,8 +23,8 @@ from fedhm_jax.results import RunPlan, SimulationResult, TierCost
 
 TIERS = ("f1", "f4")
 COSTS = [
-    TierCost("f1", 1.0, "full model", 2, 11_173_962, 555_422_720, 555_422_720, 44_695_848, 44_695_848),
-    TierCost("f4", 4.0, "ranks / 4", 3, 9_610, 38_000, 38_000, 38_440, 38_440),
+    TierCost("f1", 1.0, "full model", 2, 11_173_962, 555_422_720, 833_134_080, 44_695_848, 44_695_848),
+    TierCost("f4", 4.0, "ranks / 4", 3, 9_610, 38_000, 57_000, 38_440, 38_440),
 ]
 LABEL_COUNTS = np.array([[4, 0, 1], [0, 5, 0], [2, 2, 2], [0, 0, 9], [7, 0, 0]])
 TIER_OF_CLIENT = np.array([1, 0, 1, 0, 1])
@@ -199,8 +199,8 @@ def test_the_accuracy_table_lists_the_global_model_and_then_the_tiers_by_strengt
 
 def test_the_cost_table_holds_every_tier_and_the_totals() -> None:
     text = as_text(cost_table(COSTS, HISTORY))
-    assert cells(text, "f1") == ["f1", "1", "2", "11.174 M", "555.423 M", "42.6 MiB", "42.6 MiB"]
-    assert cells(text, "f4") == ["f4", "4", "3", "9,610", "38,000", "37.5 KiB", "37.5 KiB"]
+    assert cells(text, "f1") == ["f1", "full model", "2", "11.174 M", "555.423 M", "42.6 MiB", "42.6 MiB"]
+    assert cells(text, "f4") == ["f4", "ranks / 4", "3", "9,610", "38,000", "37.5 KiB", "37.5 KiB"]
     assert "Whole run: 4.39 KiB down, 3.66 KiB up, 33.000 M forward MAC" in text
     assert "Whole run" not in as_text(cost_table(COSTS))
 

@@ -230,6 +230,21 @@ class WithoutMask(nn.Module):
         return nn.Dense(3, name="classifier")(LowRankDense(32)(images.reshape(images.shape[0], -1)))
 
 
+class HiddenFlaxLayer(nn.Module):
+    @nn.compact
+    def __call__(self, images, *, mask=None, train=False):
+        hidden = nn.relu(LowRankDense(32)(images.reshape(images.shape[0], -1)))
+        return nn.Dense(3, name="classifier")(nn.relu(nn.Dense(8)(hidden)))
+
+
+class SideBySide(nn.Module):
+    @nn.compact
+    def __call__(self, images, *, mask=None, train=False):
+        first = LowRankConv(8)(images)
+        second = LowRankConv(8)(jnp.concatenate([first, LowRankConv(8)(first)], axis=-1))
+        return nn.Dense(3, name="classifier")(second.mean((1, 2)))
+
+
 BAD = [
     ({"local": LocalConfig(batch_size=64)}, {}, r"local\.batch_size is 64, but must be at most 16, .*smallest client"),
     ({"local": LocalConfig(optimizer="sdg")}, {}, r"local\.optimizer is 'sdg', but must be an optax optimizer"),
@@ -254,6 +269,15 @@ BAD = [
         {"model": ModelConfig("resnet8", full_rank_blocks=4)},
         {},
         r"model\.full_rank_blocks is 4, but must be from 0 to 3",
+    ),
+    *(
+        (
+            {"strategy": StrategyConfig(name=name, widths=widths)},
+            {"model": model},
+            rf"model is '{type(model).__name__}', but must be a model whose width can be sliced, as",
+        )
+        for name, widths in [("heterofl", None), ("fedrolex", (1.0, 0.5)), ("fjord", None), ("splitmix", (0.5, 0.25))]
+        for model in (HiddenFlaxLayer(), SideBySide())
     ),
 ]
 

@@ -44,6 +44,8 @@ WRONG_TYPES = [
     ("tiers.rank_factors", (1.0, "2"), "a tuple of finite numbers"),
     ("tiers.rank_factors", (1.0, float("inf")), "a tuple of finite numbers"),
     ("tiers.counts", (5.0, 5.0, 5.0, 5.0), "a tuple of integers or None"),
+    ("strategy.widths", [1.0, 0.64, 0.5, 0.35], "a tuple of finite numbers or None"),
+    ("strategy.budget", "flops", "one of 'parameters', 'bytes', 'macs'"),
     ("local.milestones", (1, True), "a tuple of integers"),
 ]
 
@@ -87,6 +89,21 @@ WRONG_VALUES = [
     ("tiers.counts", (21, 0, 0, -1), "integers of at least 0"),
     ("tiers.counts", (10, 10), "one count per tier (tiers.rank_factors is (1.0, 2.0, 4.0, 8.0))"),
     ("tiers.counts", (5, 5, 5, 4), "integers that sum to partition.clients (20)"),
+    *(
+        ("strategy.widths", widths, "one or more numbers above 0 and at most 1, strictly decreasing")
+        for widths in ((), (0.35, 0.5, 0.64, 1.0), (1.0, 0.5, 0.5, 0.35), (1.1, 0.5, 0.4, 0.3), (1.0, 0.5, 0.3, 0.0))
+    ),
+    ("strategy.widths", (1.0, 0.5), "one width per tier (tiers.rank_factors is (1.0, 2.0, 4.0, 8.0))"),
+    ("strategy.distillation", -0.5, "a number of at least 0"),
+    *((f"devices.{name}", (0.0,), "numbers above 0") for name in ("flops", "download", "upload")),
+    ("devices.flops", (), "numbers above 0"),
+    ("devices.latency", (-0.1,), "numbers of at least 0"),
+    (
+        "devices.flops",
+        (1e9, 1e8),
+        "one value for all tiers, or one per tier (tiers.rank_factors is (1.0, 2.0, 4.0, 8.0))",
+    ),
+    ("devices.deadline", 0.0, "a number above 0"),
     ("local.milestones", (0, 3), "integers of at least 1, strictly increasing"),
     ("local.milestones", (5, 3), "integers of at least 1, strictly increasing"),
     ("server.cohort_size", 21, "at most partition.clients (20)"),
@@ -105,6 +122,8 @@ def test_a_bad_value_is_named_with_what_is_allowed(field: str, value: Any, allow
 
 def test_a_field_that_needs_another_one_says_so() -> None:
     cases = {
+        "model.norm is 'group', but must be 'none', 'batch_static' or 'batch_test' when strategy.name is 'fedrolex', "
+        "whose rolling mixes the groups": changed(strategy__name="fedrolex", model__norm="group"),
         "data.data_dir is None, but must be the folder of the images when data.name is 'folder'": changed(
             data__name="folder"
         ),
@@ -134,6 +153,8 @@ def test_a_field_that_needs_another_one_says_so() -> None:
         changed(model__name="mlp", model__hidden=()),
         changed(server__cohort_size=20, server__participation=1, server__seed=2**32 - 1),
         changed(data__name="folder", data__data_dir=Path("images")),
+        changed(strategy__widths=(1.0, 0.64, 0.5, 0.35), strategy__distillation=0.0),
+        changed(devices__flops=(4e9, 3e9, 2e9, 1e9), devices__latency=(0.0,), devices__deadline=60.0),
         changed(local__steps=1, partition__min_samples=1, data__train_samples=1),
     ],
 )

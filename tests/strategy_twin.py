@@ -1,0 +1,127 @@
+"""The width-slicing strategies once more, slow and plain, in float64 NumPy with explicit index sets.
+
+Nothing here is shared with the package: which axes hold hidden channels is said by hand, a window is a list of indices,
+and the merge visits one client after another. Parameters are flat dicts from path to array, as in `twin`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import twin
+from twin import Params
+
+
+class Hidden(NamedTuple):
+    """An axis of hidden channels; behind a flattening the channels of every pixel follow one another."""
+
+    channels: int
+    pixels: int = 1
+
+
+Axes = Mapping[str, tuple[Hidden | None, ...]]
+"""By path, what each axis holds; None for pixels' channels, taps and classes, which every width keeps."""
+Places = dict[str, tuple[np.ndarray, ...]]
+"""By path, index sets from `numpy.ix_`."""
+
+
+def kept(channels: int, width: float) -> int:
+    """Channels that a width keeps: the nearest number, halves up, and at least one."""
+    return max(int(np.floor(width * channels + 0.5)), 1)
+
+
+def window(server: Params, axes: Axes, width: float, first: int = 0) -> Places:
+    """Where a narrow client's elements lie in the server's arrays, from channel ``first`` of every axis on."""
+    places = {}
+    for path, whole in server.items():
+        sets = []
+        for length, axis in zip(whole.shape, axes[path], strict=True):
+            if axis is None:
+                sets.append(list(range(length)))
+                continue
+            assert axis.channels * axis.pixels == length, (path, axis)
+            channels = [(first + step) % axis.channels for step in range(kept(axis.channels, width))]
+            sets.append([pixel * axis.channels + channel for pixel in range(axis.pixels) for channel in channels])
+        places[path] = np.ix_(*sets)
+    return places
+
+
+def members(server: Params, chosen: Sequence[int]) -> Places:
+    """Where some members of a stack lie."""
+    return {path: np.ix_(chosen, *map(range, stack.shape[1:])) for path, stack in server.items()}
+
+
+def taken(server: Params, places: Places) -> Params:
+    """The elements at the places."""
+    return {path: whole[places[path]] for path, whole in server.items()}
+
+
+class Vote(NamedTuple):
+    """What a client trained, where it belongs, its weight, and the classes it speaks for."""
+
+    trained: Params
+    places: Places
+    weight: float
+    owned: np.ndarray
+
+
+def merge(server: Params, votes: Sequence[Vote], classifier: str | None) -> Params:
+    """Mean of every element over the clients that hold it; in the classifier, that hold the column's class as well."""
+    merged = {}
+    for path, old in server.items():
+        total, weight = np.zeros_like(old), np.zeros_like(old)
+        for vote in votes:
+            places = vote.places[path]
+            speaks = vote.owned if path.split("/")[0] == classifier else np.ones(old.shape[-1])
+            weights = np.zeros_like(old)
+            weights[places] = vote.weight
+            weights *= speaks
+            trained = np.zeros_like(old)
+            trained[places] = vote.trained[path]
+            total += weights * trained
+            weight += weights
+        held = weight > 0
+        merged[path] = old.copy()
+        merged[path][held] = total[held] / weight[held]
+    return merged
+
+
+@dataclass(frozen=True)
+class Scale:
+    """HeteroFL's scaler as a layer of the twin."""
+
+    factor: float
+
+    def __call__(self, params: Params, x: np.ndarray) -> tuple[np.ndarray, twin.Backward]:
+        return x * self.factor, lambda dy: (dy * self.factor, {})
+
+
+def scaled(model: Sequence[twin.Layer], factor: float) -> list[twin.Layer]:
+    """The model with a scaler behind every dense layer and convolution but the last."""
+    layers: list[twin.Layer] = []
+    for layer in model:
+        layers += [layer, Scale(factor)] if isinstance(layer, twin.Dense | twin.Conv) else [layer]
+    return layers[:-1]
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of each sample."""
+    return np.array([np.exp(z) / np.exp(z).sum() for z in logits])
+
+
+def taught_loss_and_gradient(
+    model: Sequence[twin.Layer], params: Params, images: np.ndarray, taught: np.ndarray
+) -> tuple[float, Params]:
+    """Mean cross-entropy against given probabilities, and its gradient."""
+    steps_back = []
+    for layer in model:
+        images, backward = layer(params, images)
+        steps_back.append(backward)
+    answer = softmax(images)
+    gradients: Params = {}
+    dvalues = (answer - taught) / len(images)
+    for backward in reversed(steps_back):
+        dvalues, found = backward(dvalues)
+        gradients |= found
+    return float(-(taught * np.log(answer)).sum() / len(images)), gradients
