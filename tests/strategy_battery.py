@@ -31,7 +31,6 @@ MODELS = {
     "cnn": lambda: build_model("cnn", CLASSES),
     "resnet": lambda: ResNet(CLASSES, blocks=(1, 1), width=4),
 }
-QUICK_COMPILATION = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 class Problem(NamedTuple):
@@ -111,7 +110,7 @@ def pose(build: Build, setting: Setting, *, chunk: int = 1, dtype: Any = jnp.flo
         return engine.round_step(state, data, sampled, jnp.asarray(0.05, dtype), jax.random.key(3))[0]
 
     state = jax.jit(strategy.init)(first_params(setting, dtype), jax.random.key(5))
-    return Problem(strategy, state, jax.jit(step, compiler_options=QUICK_COMPILATION), traces)
+    return Problem(strategy, state, jax.jit(step), traces)
 
 
 def farthest(one: Any, other: Any) -> float:

@@ -1,7 +1,6 @@
 """Width-slicing strategies against their slow NumPy twins, in float64."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +12,7 @@ import strategy_twin
 import twin
 from flax import linen as nn
 from strategy_twin import Hidden
-from test_twin import QUICK_COMPILATION, draw_params, to_numpy
+from test_twin import draw_params, to_numpy
 
 from fedhm_jax.client import LocalTraining, build_local_update
 from fedhm_jax.client_data import Batch, Client, client_by_id, place_clients
@@ -26,7 +25,6 @@ CLASSES = 7
 RANK_FACTORS, WIDTHS = (1.0, 2.0, 4.0), (1.0, 0.6, 0.3)
 TOLERANCE = 1e-12
 KEY = jax.random.key(5)
-quick_jit = partial(jax.jit, compiler_options=QUICK_COMPILATION)
 
 
 @pytest.fixture(autouse=True)
@@ -195,12 +193,12 @@ def check_merge(name: str, model: Model, rounds: int, weighting: Weighting, clas
     method = METHODS[name]
     setting = setting_for(model, weighting=weighting, temperature=3.0, classifier=classifier)
     strategy = method.build(setting, widths=WIDTHS, budget="parameters")
-    distribute = quick_jit(strategy.distribute, static_argnums=1)
-    contribute = quick_jit(strategy.contribute, static_argnums=1)
-    aggregate = quick_jit(strategy.aggregate)
+    distribute = jax.jit(strategy.distribute, static_argnums=1)
+    contribute = jax.jit(strategy.contribute, static_argnums=1)
+    aggregate = jax.jit(strategy.aggregate)
     generator = np.random.default_rng(0)
-    global_model = quick_jit(strategy.global_model)
-    state = quick_jit(strategy.init)(first_params(model), KEY)
+    global_model = jax.jit(strategy.global_model)
+    state = jax.jit(strategy.init)(first_params(model), KEY)
     server = to_numpy(global_model(state))
     for done in range(rounds):
         cohort, votes = COHORTS[done % len(COHORTS)], []
@@ -255,7 +253,7 @@ def test_no_tier_at_full_width() -> None:
     server = to_numpy(state)
     client = COHORTS[0][0].placed()._replace(owned=np.ones(CLASSES, bool))
 
-    @quick_jit
+    @jax.jit
     def all_ones(state: Any) -> Any:
         trained = [jax.tree.map(jnp.ones_like, strategy.distribute(state, tier, client)) for tier in range(3)]
         given = [strategy.contribute(state, tier, params, client) for tier, params in enumerate(trained)]
@@ -273,16 +271,16 @@ def test_no_tier_at_full_width() -> None:
 def test_a_tier_predicts_with_its_own_part(name: str) -> None:
     model = MODELS["mlp"]
     strategy = METHODS[name].build(setting_for(model), widths=WIDTHS, budget="parameters")
-    state = quick_jit(strategy.init)(first_params(model), KEY)
+    state = jax.jit(strategy.init)(first_params(model), KEY)
     absent = COHORTS[0][0].placed(present=False)
 
-    @quick_jit
+    @jax.jit
     def round_of_nobody(state: Any) -> Any:
         received = [strategy.distribute(state, tier, absent) for tier in range(3)]
         given = [strategy.contribute(state, tier, params, absent) for tier, params in enumerate(received)]
         return strategy.aggregate(state, given, np.zeros(3, np.int32))
 
-    models = quick_jit(lambda state: (strategy.global_model(state), [strategy.tier_model(state, t) for t in range(3)]))
+    models = jax.jit(lambda state: (strategy.global_model(state), [strategy.tier_model(state, t) for t in range(3)]))
     for done in range(3):
         whole, by_tier = models(state)
         server = to_numpy(whole)
@@ -320,7 +318,7 @@ def draw_batch(model: Model) -> Samples:
 
 def value_and_gradient(objective: Any, params: Any, samples: Samples, key: jax.Array) -> Any:
     """``(objective, loss), gradient``."""
-    call = quick_jit(jax.value_and_grad(objective, has_aux=True))
+    call = jax.jit(jax.value_and_grad(objective, has_aux=True))
     return call(params, samples.batch, jnp.asarray(OWNED), key)
 
 
@@ -333,7 +331,7 @@ def test_heterofl_divides_hidden_outputs_by_the_width(name: str, tier: int) -> N
     wanted_logits = twin.predict(layers, own, samples.images)
     loss, wanted = twin.loss_and_gradient(layers, own, samples.images, samples.labels, OWNED)
 
-    @quick_jit
+    @jax.jit
     def logits(params: Any, images: jax.Array) -> Any:
         # A tier is tested as it was trained: with the scaler.
         return network.train(params, images, None, KEY), network.predict(
@@ -381,7 +379,7 @@ def test_fjord_trains_the_whole_model_and_teaches_a_slice(name: str, tier: int) 
     server, params = to_numpy(state), strategy.tier_model(state, tier)
     wanted = [fjord_twin(model, server, tier, drawn, 0.7, samples) for drawn in WIDTHS[tier:]]
     values = np.array([value for value, _, _ in wanted])
-    call = quick_jit(jax.value_and_grad(strategy.objectives[tier], has_aux=True))
+    call = jax.jit(jax.value_and_grad(strategy.objectives[tier], has_aux=True))
     seen = set()
     for seed in range(12):
         (value, total), gradient = call(params, samples.batch, jnp.asarray(OWNED), jax.random.key(seed))
@@ -400,7 +398,7 @@ def test_fjord_draws_every_width_up_to_its_own_alike(tier: int) -> None:
     params = strategy.tier_model(first_params(model), tier)
     keys = jax.random.split(jax.random.key(2), 900)
     objective = strategy.objectives[tier]
-    found = quick_jit(
+    found = jax.jit(
         lambda keys: jax.lax.map(lambda key: objective(params, samples.batch, jnp.asarray(OWNED), key)[0], keys)
     )(keys)
     _, counts = np.unique(np.asarray(found).round(9), return_counts=True)
@@ -429,11 +427,11 @@ def members_of(stack: Any) -> list[twin.Params]:
 def test_split_mix_predicts_with_the_mean_of_its_members(name: str, tier: int) -> None:
     model, samples = MODELS[name], draw_batch(MODELS[name])
     strategy = splitmix(setting_for(model, masked_loss=True), widths=WIDTHS, budget="parameters")
-    params = strategy.tier_model(quick_jit(strategy.init)(first_params(model), KEY), tier)
+    params = strategy.tier_model(jax.jit(strategy.init)(first_params(model), KEY), tier)
     members, network = members_of(params), strategy.networks[tier]
     assert len(members) == model.bases[tier]
 
-    @quick_jit
+    @jax.jit
     def logits(params: Any, images: jax.Array) -> Any:
         return network.train(params, images, None, KEY), network.predict(
             params, network.statistics(params, images), images, None
@@ -448,7 +446,7 @@ def test_split_mix_trains_every_member_as_if_it_were_alone() -> None:
     model = MODELS["mlp"]
     setting = setting_for(model, masked_loss=True)
     strategy = splitmix(setting, widths=WIDTHS, budget="parameters")
-    stack = strategy.tier_model(quick_jit(strategy.init)(first_params(model), KEY), 0)
+    stack = strategy.tier_model(jax.jit(strategy.init)(first_params(model), KEY), 0)
     samples = draw_batch(model)
     (_, total), gradient = value_and_gradient(strategy.objectives[0], stack, samples, KEY)
     alone = [
@@ -468,12 +466,12 @@ def test_split_mix_trains_every_member_as_if_it_were_alone() -> None:
         lambda rate: optax.sgd(rate, momentum=0.9), batch_size=4, epochs=2, weight_decay=0.03, proximal=0.1
     )
 
-    @quick_jit
+    @jax.jit
     def together(stack: Any) -> Any:
         update = build_local_update(strategy.objectives[0], training, 10)
         return update(stack, client, data, jnp.asarray(0.1), KEY)
 
-    @quick_jit
+    @jax.jit
     def by_itself(member: Any) -> Any:
         update = build_local_update(supervised(setting.network, True), training, 10)
         return update(member, client, data, jnp.asarray(0.1), KEY)
@@ -492,7 +490,7 @@ def test_split_mix_starts_from_slices_with_the_spread_of_their_own_inputs() -> N
     model = MODELS["cnn"]
     params = first_params(model)
     strategy = splitmix(setting_for(model), widths=WIDTHS, budget="parameters")
-    stack = members_of(quick_jit(strategy.init)(params, KEY).bases)
+    stack = members_of(jax.jit(strategy.init)(params, KEY).bases)
     server = to_numpy(params)
     wanted = strategy_twin.taken(server, strategy_twin.window(server, model.axes, 0.3))
     # inputs at full width and at 0.3: 9 x 2, 9 x 16 and 9 x 5, 2 x 32 and 2 x 10, 64 and 19

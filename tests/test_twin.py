@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -44,9 +43,6 @@ EVERY_TIER = make_cohort(([1, 6], [6, 0, 5], [2, 3]), in_use=[1, 3, 1])
 NO_STRONGEST = make_cohort(([4, 1], [5, 3, 1], [2, 6]), in_use=[0, 2, 2])
 NO_MIDDLE = make_cohort(([2, 0], [4, 4, 4], [1, 0]), in_use=[2, 0, 1])
 NOBODY = make_cohort(([2, 0], [4, 4, 4], [1, 0]), in_use=[0, 0, 0])
-
-# The rounds are so short that compiling them is all the time there is.
-QUICK_COMPILATION = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 class ConvNet(nn.Module):
@@ -245,9 +241,9 @@ def assemble(case: Case, samples: Samples, dtype: type) -> Fast:
     engine = build_engine(strategy, training, max(SIZES), TIER_NAMES, case.clients_per_chunk)
     return Fast(
         module,
-        Engine(*(jax.jit(function, compiler_options=QUICK_COMPILATION) for function in engine)),
+        Engine(*(jax.jit(function) for function in engine)),
         strategy,
-        jax.jit(strategy.init, compiler_options=QUICK_COMPILATION)(params, jax.random.key(0)),
+        jax.jit(strategy.init)(params, jax.random.key(0)),
         place_clients(samples.images, samples.labels, samples.parts, CLASSES, dtype),
         dtype,
     )
@@ -327,7 +323,7 @@ def check_evaluation(case: Case, dtype: type, tolerance: float) -> None:
     images, test_images = (twin.normalise(some, samples.images) for some in (samples.images, samples.test_images))
     batches = [images[rows] for rows in np.asarray(test.statistics_rows)]
 
-    @partial(jax.jit, compiler_options=QUICK_COMPILATION)
+    @jax.jit
     def predict(params: Any) -> Any:
         functions = fast.strategy.network
         statistics = static_statistics(functions, params, fast.data, test.statistics_rows)

@@ -1,14 +1,13 @@
 """Narrower models: which channels they keep, what they cost, and that turning a model changes nothing it computes."""
 
 import math
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from test_twin import QUICK_COMPILATION, draw_params
+from test_twin import draw_params
 
 from fedhm_jax.budgets import forward_macs
 from fedhm_jax.costs import count_parameters
@@ -35,7 +34,6 @@ MODELS = {
     "resnet": ResNet(CLASSES, blocks=(1, 2), width=4),
 }
 IMAGES = jax.ShapeDtypeStruct((3, 8, 12, 2), jnp.float32)
-quick_jit = partial(jax.jit, compiler_options=QUICK_COMPILATION)
 
 
 # Width slices of the published comparison: parameters (M) and MMAC of one 32 x 32 image.
@@ -58,8 +56,8 @@ def test_turning_a_model_leaves_its_function_as_it_is(name):
         module = MODELS[name]
         plan, params = width_plan(module, IMAGES), draw_params(module, IMAGES.shape[1:], jnp.float64)
         images = jnp.asarray(np.random.default_rng(1).normal(size=IMAGES.shape))
-        train, turn = network_of(module, True).train, quick_jit(lambda tree, shift: roll_width(tree, plan, shift))
-        logits = quick_jit(lambda tree: train(tree, images, None, jax.random.key(0)))
+        train, turn = network_of(module, True).train, jax.jit(lambda tree, shift: roll_width(tree, plan, shift))
+        logits = jax.jit(lambda tree: train(tree, images, None, jax.random.key(0)))
         wanted = logits(params)
         for shift in (1, -1, 5, 10_007):
             turned = turn(params, jnp.int32(shift))
@@ -85,7 +83,7 @@ def test_a_narrower_model_computes_what_the_whole_one_does_without_the_other_cha
         silenced = pad_width(narrow, plan)
         assert jax.tree.map(jnp.shape, silenced) == jax.tree.map(jnp.shape, params)
         assert count_parameters(narrow) < count_parameters(params) / 2
-        logits = [quick_jit(train)(tree, images, None, jax.random.key(0)) for tree in (narrow, silenced)]
+        logits = [jax.jit(train)(tree, images, None, jax.random.key(0)) for tree in (narrow, silenced)]
         np.testing.assert_allclose(*logits, rtol=1e-9, atol=1e-11)
 
 
