@@ -33,7 +33,7 @@ SMALL = SimulationConfig(
 )
 
 
-# The MLP goes through every check; the others add convolutions, a flattening, shortcuts and norms to the first two.
+# The MLP goes through every check; the others add convolutions, a flattening, shortcuts and norms to the first.
 CONTRACT = [
     (name, model, check)
     for name in STRATEGIES
@@ -94,7 +94,7 @@ BY_HAND = {  # for each tier: parameters, MACs of a prediction, forward MACs of 
     "fedrolex": [(*FULL, FULL[1]), (*HALF, HALF[1])],
     # the whole model in every step, and half the time the narrow slice too
     "fjord": [(*FULL, FULL[1] + round(HALF[1] / 2)), (*HALF, HALF[1])],
-    # the full model has 1,520 + 40 bytes / 4, the base network 740 + 25: two of them come nearest
+    # the full model has 1,620 parameters, a base network 765: two of them come nearest
     "splitmix": [(2 * HALF[0], 2 * HALF[1], 2 * HALF[1]), (*HALF, HALF[1])],
 }
 
