@@ -32,9 +32,11 @@ from benchmarks.workload import (
 )
 from fedhm_jax.aggregation import Contribution
 from fedhm_jax.client_data import Client, client_by_id
+from fedhm_jax.decomposition import Factors, RankPlan, factorize_tree, largest_ranks
 from fedhm_jax.strategies import Strategy, fedhm
-from fedhm_jax.strategies.base import State
+from fedhm_jax.strategies.base import State, rank_plans
 from fedhm_jax.tree import Params
+from fedhm_jax.truncation import DecompositionMethod
 
 Model = Literal["cnn", "resnet8", "resnet18"]
 RANK_FACTORS = (1.0, 2.0, 4.0, 8.0)
@@ -60,6 +62,7 @@ class ServerTime(NamedTuple):
         contribute: recovering, weighting and adding one client's model, by tier.
         aggregate: merging, and decomposing the merged model.
         step: one local step of one client, by tier.
+        method: how the server decomposes; ``decomposition`` and ``aggregate`` depend on it, the rest is shared.
     """
 
     model: str
@@ -69,6 +72,12 @@ class ServerTime(NamedTuple):
     contribute: Mapping[str, Timing]
     aggregate: Timing
     step: Mapping[str, Timing]
+    method: DecompositionMethod = "auto"
+
+    @property
+    def label(self) -> str:
+        """The model, with the method unless it is left to the package."""
+        return self.model if self.method == "auto" else f"{self.model}, {self.method}"
 
     @property
     def server_seconds(self) -> float:
@@ -86,39 +95,45 @@ class ServerTime(NamedTuple):
         return self.server_seconds / (self.server_seconds + self.training_seconds(epochs))
 
 
-def measure(workloads: Mapping[str, Workload], repetitions: int) -> Iterator[ServerTime]:
+def measure(
+    workloads: Mapping[str, Workload], repetitions: int, methods: Sequence[DecompositionMethod] = ("auto",)
+) -> Iterator[ServerTime]:
     """Times every part of the server's work, and a local step of each tier.
 
     Args:
         workloads: what to run.
         repetitions: timings of each part.
+        methods: how to decompose, side by side.
 
     Yields:
-        One result per workload.
+        One result per workload and method.
     """
     for model, workload in workloads.items():
-        timings = time_in_turn(_parts(workload), repetitions)
-        yield ServerTime(
-            model,
-            workload.batch_size,
-            decomposition=timings["decomposition"],
-            distribute=timings["distribute"],
-            contribute={tier: timings[f"contribute {tier}"] for tier in TIERS},
-            aggregate=timings["aggregate"],
-            step={tier: timings[f"train {tier}"].scaled(1 / workload.steps) for tier in TIERS},
-        )
+        timings = time_in_turn(_parts(workload, methods), repetitions)
+        for method in methods:
+            yield ServerTime(
+                model,
+                workload.batch_size,
+                decomposition=timings[f"decomposition {method}"],
+                distribute=timings["distribute"],
+                contribute={tier: timings[f"contribute {tier}"] for tier in TIERS},
+                aggregate=timings[f"aggregate {method}"],
+                step={tier: timings[f"train {tier}"].scaled(1 / workload.steps) for tier in TIERS},
+                method=method,
+            )
 
 
-def _parts(workload: Workload) -> dict[str, Any]:
+def _parts(workload: Workload, methods: Sequence[DecompositionMethod]) -> dict[str, Any]:
     """Everything to be timed, compiled."""
-    strategy = fedhm(fedhm_setting(workload, RANK_FACTORS))
+    setting = fedhm_setting(workload, RANK_FACTORS)
+    strategies = {method: fedhm(setting, decomposition=method) for method in methods}
+    strategy, plan = strategies[methods[0]], largest_ranks(rank_plans(setting))
     data = random_clients(workload, clients=1)
     client = client_by_id(data, jnp.int32(0), jnp.array(True))
     params = initial_params(workload)
+    state = jax.jit(strategy.init)(params, jax.random.key(0))
 
-    calls = {"decomposition": _compiled(strategy.init, params, jax.random.key(0))}
-    state = calls["decomposition"]()
-    calls["distribute"] = _compiled(partial(_every_tier, strategy), state, client)
+    calls: dict[str, Any] = {"distribute": _compiled(partial(_every_tier, strategy), state, client)}
     shapes = jax.eval_shape(partial(_contribute, strategy, 0), state, params, client)
     zeros = jax.device_put(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
     total: Contribution = zeros
@@ -129,9 +144,16 @@ def _parts(workload: Workload) -> dict[str, Any]:
         calls[f"train {name}"] = _compiled(
             build_train_cohort(workload, clients_per_chunk=1), *train_cohort_arguments(received, data, clients=1)
         )
-    # One tier's sum stands for all: merging the others is one more addition each.
-    calls["aggregate"] = _compiled(strategy.aggregate, state, [total] * len(TIERS), jnp.ones(len(TIERS), jnp.int32))
+    counts = jnp.ones(len(TIERS), jnp.int32)
+    for method, own in strategies.items():
+        calls[f"decomposition {method}"] = _compiled(partial(_factorize, plan, method), params, state.factors)
+        # One tier's sum stands for all: merging the others is one more addition each.
+        calls[f"aggregate {method}"] = _compiled(own.aggregate, state, [total] * len(TIERS), counts)
     return calls
+
+
+def _factorize(plan: RankPlan, method: DecompositionMethod, params: Params, earlier: dict[str, Factors]) -> Any:
+    return factorize_tree(params, plan, method, earlier)
 
 
 def _compiled(function: Any, *args: Any) -> Any:
@@ -167,7 +189,7 @@ def build_report(rows: Sequence[ServerTime], command: str) -> Report:
     parts = [_named_parts(row) for row in rows]
     measured = ResultTable(
         "Measured milliseconds: median (least..most)",
-        ("part", *(row.model for row in rows)),
+        ("part", *(row.label for row in rows)),
         [(name, *(timings[name].text(1000) for timings in parts)) for name in parts[0]],
     )
     per_round = f"A round of {COHORT_SIZE} clients with {SAMPLES:,} samples each"
@@ -176,7 +198,7 @@ def build_report(rows: Sequence[ServerTime], command: str) -> Report:
         ("model", "batch", "local epochs", "server s", "training s", "server's share"),
         [
             (
-                *(row.model, str(row.batch_size), str(epochs)),
+                *(row.label, str(row.batch_size), str(epochs)),
                 *(f"{row.server_seconds:.3g}", f"{row.training_seconds(epochs):.3g}", f"{row.share(epochs):.2%}"),
             )
             for row in rows
@@ -185,16 +207,17 @@ def build_report(rows: Sequence[ServerTime], command: str) -> Report:
     )
     per_tier = f"{COHORT_SIZE / len(TIERS):g}"
     notes = (
-        "decomposition: factorize every low-rank kernel; it is measured on its own and is also a part of aggregate, "
-        "which merges and decomposes. distribute: cut out every tier's model. contribute: recover, weight and add one "
-        "client's model. step: one local step of one client, inside the engine's loop.",
+        "decomposition: factorize every low-rank kernel, by the method named beside the model (auto if none is); it is "
+        "measured on its own and is also a part of aggregate, which merges and decomposes. distribute: cut out every "
+        "tier's model. contribute: recover, weight and add one client's model. step: one local step of one client, "
+        "inside the engine's loop.",
         f"server = distribute + aggregate + {per_tier} * (sum over tiers of contribute). "
         f"training = {per_tier} * epochs * ceil({SAMPLES} / batch) * (sum over tiers of step). "
         "share = server / (server + training). "
         f"{per_tier} is the mean number of clients of a tier in a cohort; the clients train one after another.",
     )
     measurements = [
-        {"model": row.model, "part": name, "repetition": repetition, "seconds": seconds}
+        {"model": row.model, "method": row.method, "part": name, "repetition": repetition, "seconds": seconds}
         for row, timings in zip(rows, parts, strict=True)
         for name, timing in timings.items()
         for repetition, seconds in enumerate(timing.values)
@@ -218,6 +241,8 @@ class Options:
 
     models: tuple[Model, ...] = get_args(Model)
     """Models to time."""
+    methods: tuple[DecompositionMethod, ...] = ("auto",)
+    """Ways to decompose, side by side: svd gram subspace."""
     repetitions: int = 5
     """Timings of each part; the table gives their median and spread."""
     quick: bool = False
@@ -233,7 +258,8 @@ def main() -> None:
         QUICK_WORKLOADS if options.quick else {name: WORKLOADS[name] for name in options.models}
     )
     repetitions = 1 if options.quick else options.repetitions
-    rows = list(track(measure(workloads, repetitions), "Timing the server", total=len(workloads)))
+    total = len(workloads) * len(options.methods)
+    rows = list(track(measure(workloads, repetitions, options.methods), "Timing the server", total=total))
     report = build_report(rows, " ".join(("python -m benchmarks.server_step", *sys.argv[1:])))
     show(report)
     if not options.quick:

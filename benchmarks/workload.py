@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 from fedhm_jax.client import LocalTraining, build_local_update
-from fedhm_jax.client_data import ClientData, client_by_id, place_clients
+from fedhm_jax.client_data import Batch, ClientData, client_by_id, place_clients
 from fedhm_jax.convolution import ConvMethod
+from fedhm_jax.costs import count_macs
 from fedhm_jax.decomposition import RankPlan, factorize_tree, with_factors
 from fedhm_jax.engine import sum_over_clients
 from fedhm_jax.models import build_model
@@ -102,19 +104,25 @@ def tier_params(params: Params, plan: RankPlan) -> Params:
     return jax.jit(lambda whole: with_factors(whole, factorize_tree(whole, plan), plan))(params)
 
 
-def build_train_cohort(workload: Workload, clients_per_chunk: int) -> Callable[..., Any]:
+def build_train_cohort(
+    workload: Workload, clients_per_chunk: int, compute_dtype: DTypeLike | None = None, capacity: int | None = None
+) -> Callable[..., Any]:
     """The engine's training of one tier's clients, as one function to be compiled.
 
     Args:
         workload: what each client does.
         clients_per_chunk: clients trained side by side; 1 is a loop over clients.
+        compute_dtype: floating type of the clients' passes; None for the parameters' own.
+        capacity: samples of the largest client; None for the workload's own.
 
     Returns:
         ``train_cohort(received, data, clients, count, learning_rate, key) -> (summed params, summed TrainMetrics)``,
         arguments as in `fedhm_jax.engine`.
     """
-    objective = supervised(network_of(workload.build("auto"), has_statistics=True), masked=False)
-    local_update = build_local_update(objective, workload.training, capacity=workload.steps * workload.batch_size)
+    network = network_of(workload.build("auto"), has_statistics=True, compute_dtype=compute_dtype)
+    objective = supervised(network, masked=False)
+    capacity = workload.steps * workload.batch_size if capacity is None else capacity
+    local_update = build_local_update(objective, workload.training, capacity)
 
     def train_cohort(
         received: Params,
@@ -146,3 +154,24 @@ def train_cohort_arguments(received: Params, data: ClientData, clients: int) -> 
     """
     ids = jnp.arange(clients, dtype=jnp.int32)
     return received, data, ids, jnp.int32(clients), jnp.float32(LEARNING_RATE), jax.random.key(1)
+
+
+def training_macs(workload: Workload, received: Params) -> int:
+    """Multiply-accumulates of the forward and backward pass of one local step.
+
+    Args:
+        workload: the model and its batch.
+        received: parameters of the tier.
+
+    Returns:
+        The count, whatever way the convolutions are computed.
+    """
+    # A strided convolution's gradient, written as a convolution, would count the zeros between the strides.
+    objective = supervised(network_of(workload.build("gemm"), has_statistics=True), masked=False)
+    batch = Batch(
+        jnp.zeros((workload.batch_size, *workload.image_shape), jnp.float32),
+        jnp.zeros(workload.batch_size, jnp.int32),
+        jnp.ones(workload.batch_size, jnp.float32),
+    )
+    gradient = jax.grad(objective, has_aux=True)
+    return count_macs(gradient, received, batch, jnp.ones(CLASSES, bool), jax.random.key(0))

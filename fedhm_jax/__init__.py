@@ -11,6 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fedhm_jax.config import (
+    AggregationConfig,
+    CheckpointConfig,
     DataConfig,
     DevicesConfig,
     EvaluationConfig,
@@ -18,12 +20,15 @@ from fedhm_jax.config import (
     ModelConfig,
     OutputConfig,
     PartitionConfig,
+    PrivacyConfig,
     ServerConfig,
     SimulationConfig,
     StrategyConfig,
     TiersConfig,
 )
-from fedhm_jax.errors import ConfigError
+from fedhm_jax.errors import ConfigError, DivergedError
+from fedhm_jax.files import WriteError
+from fedhm_jax.interruption import Interrupted
 from fedhm_jax.results import SimulationResult
 from fedhm_jax.study import Study
 
@@ -58,25 +63,31 @@ _HOME = {
 }
 
 __all__ = [
+    "AggregationConfig",
+    "CheckpointConfig",
     "ConfigError",
     "Conv",
     "DataConfig",
     "Dataset",
     "DevicesConfig",
+    "DivergedError",
     "EvaluationConfig",
     "Factors",
+    "Interrupted",
     "LocalConfig",
     "LowRankConv",
     "LowRankDense",
     "ModelConfig",
     "OutputConfig",
     "PartitionConfig",
+    "PrivacyConfig",
     "ServerConfig",
     "SimulationConfig",
     "SimulationResult",
     "StrategyConfig",
     "Study",
     "TiersConfig",
+    "WriteError",
     "build_model",
     "compare",
     "dataset_from_arrays",

@@ -1,8 +1,6 @@
 """``python -m fedhm_jax`` is ``fedhm``."""
 
-import sys
-
-from fedhm_jax.cli import main
+from fedhm_jax.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -35,7 +35,7 @@ def weighted(params: Params, weights: Params) -> Contribution:
         >>> weighted({"w": jnp.array([2.0, 4.0])}, {"w": jnp.array(3.0)}).total["w"].tolist()
         [6.0, 12.0]
     """
-    return Contribution(jax.tree.map(lambda w, p: _to_rank(w, p.ndim) * p, weights, params), weights)
+    return Contribution(jax.tree.map(lambda w, p: broadcast_weight(w, p.ndim) * p, weights, params), weights)
 
 
 def merge(old: Params, contributions: Contribution) -> Params:
@@ -56,12 +56,25 @@ def merge(old: Params, contributions: Contribution) -> Params:
     """
 
     def mean(weight: jax.Array, total: jax.Array, kept: jax.Array) -> jax.Array:
-        weight = _to_rank(weight, total.ndim)
+        weight = broadcast_weight(weight, total.ndim)
         trained = weight > 0
         return jnp.where(trained, total / jnp.where(trained, weight, jnp.ones_like(weight)), kept)
 
     return jax.tree.map(mean, contributions.weight, contributions.total, old)
 
 
-def _to_rank(weight: jax.Array, ndim: int) -> jax.Array:
+def broadcast_weight(weight: jax.Array, ndim: int) -> jax.Array:
+    """A weight of a contribution, in the rank of the sum that it belongs to.
+
+    Args:
+        weight: broadcastable against the last axes of the sum.
+        ndim: rank of the sum.
+
+    Returns:
+        The weight with leading axes of length 1.
+
+    Example:
+        >>> broadcast_weight(jnp.ones(3), 2).shape
+        (1, 3)
+    """
     return weight.reshape((1,) * (ndim - weight.ndim) + weight.shape)

@@ -1,29 +1,36 @@
-"""The command line: ``fedhm simulate [--config FILE] [flags]`` and ``fedhm compare STUDY [flags]``.
+"""The command line: ``fedhm simulate [--config FILE] [--resume DIR] [flags]`` and ``fedhm compare STUDY [flags]``.
 
 Flags override the config file, and the config file overrides the defaults. JAX is imported only after the config has
 been read and checked, so a mistake is answered at once.
 """
 
 import argparse
+import os
 import re
+import shlex
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import tyro
 
 from fedhm_jax.config import OutputConfig, SimulationConfig
 from fedhm_jax.config_file import read_config
-from fedhm_jax.errors import ConfigError
+from fedhm_jax.errors import ConfigError, DivergedError, LostProcessError
+from fedhm_jax.files import WriteError
+from fedhm_jax.interruption import Interrupted
 from fedhm_jax.study_file import read_study
 from fedhm_jax.validation import check_config
 
+_STOPPED = 1
 _BAD_INPUT = 2
-_INTERRUPTED = 130
+_SIGNAL = 128
+"""Added to a signal's number, as shells do."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,16 @@ class _Simulate:
 
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """TOML file with a table per group below, such as [local] epochs = 2; flags override it."""
+    resume: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Folder of an interrupted run, or of one of its checkpoints: goes on with it, with the config that it began with.
+    Flags may change output.progress, checkpoint, the folders of the data, and server.rounds (not with a cosine
+    schedule)."""
+    coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
+    """Address of the first of several processes that run one simulation together; see docs/scaling.md."""
+    processes: int = 1
+    """How many processes there are."""
+    process: int = 0
+    """Number of this process, from 0. The first reports and writes."""
     simulation: Annotated[SimulationConfig, tyro.conf.arg(name="")] = field(default_factory=SimulationConfig)
 
 
@@ -61,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the program's name; those of the process if None.
 
     Returns:
-        The exit code: 0 after a finished run, 2 for bad input, 130 after an interruption.
+        The exit code: 0 after a finished run, 1 if it had to stop, 2 for bad input, 130 after Ctrl-C, 143
+        after SIGTERM.
 
     Raises:
         SystemExit: with code 0 after ``--help`` and ``--version``, and with code 2 for flags that cannot be parsed.
@@ -77,6 +95,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"fedhm: error: {error}", file=sys.stderr)
         return _BAD_INPUT
+    except (WriteError, DivergedError, LostProcessError) as error:
+        print(f"fedhm: error: {error}", file=sys.stderr)
+        return _STOPPED
+
+
+def program() -> NoReturn:
+    """The program ``fedhm``: `main`, and an end without delay when something stopped it."""
+    code = main()
+    if code != 0:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # An orderly end would wait for a round that is still computed, or for processes that wait for this one.
+        os._exit(code)
+    sys.exit(code)
 
 
 def _command_parser() -> argparse.ArgumentParser:
@@ -92,16 +124,20 @@ def _command_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _parse(flags: Sequence[str]) -> SimulationConfig:
-    """The config of these flags. The file is looked for first, since its values become the flags' defaults."""
+def _parse(flags: Sequence[str]) -> _Simulate:
+    """These flags. Config file and run folder are looked for first, since their values become the flags' defaults."""
     file_parser = argparse.ArgumentParser(prog="fedhm simulate", add_help=False, allow_abbrev=False)
     file_parser.add_argument("--config", type=Path)
-    file = file_parser.parse_known_args(flags)[0].config
+    file_parser.add_argument("--resume", type=Path)
+    given = file_parser.parse_known_args(flags)[0]
     base = SimulationConfig(output=OutputConfig(progress=True))
-    if file is not None:
-        base = read_config(file, base)
-    default = _Simulate(simulation=base)
-    return tyro.cli(_Simulate, prog="fedhm simulate", args=flags, default=default).simulation
+    if given.resume is not None:
+        from fedhm_jax.resumption import stored_config
+
+        base = stored_config(given.resume)
+    if given.config is not None:
+        base = read_config(given.config, base)
+    return tyro.cli(_Simulate, prog="fedhm simulate", args=flags, default=_Simulate(simulation=base))
 
 
 def _with_folder(config: SimulationConfig) -> SimulationConfig:
@@ -116,21 +152,72 @@ def _with_folder(config: SimulationConfig) -> SimulationConfig:
 
 def _simulate(flags: Sequence[str]) -> int:
     """Simulates, and prints the tables unless the run has shown them itself."""
-    config = _with_folder(_parse(flags))
-    check_config(config)
+    asked = _parse(flags)
+    config = asked.simulation
+    if asked.resume is None:
+        config = _with_folder(config)
+        check_config(config)
+    _prepare_jax(asked)
+    if asked.resume is not None and _is_over(asked.resume, config):
+        rounds = f"{config.server.rounds} round{'s' if config.server.rounds != 1 else ''}"
+        print(f"fedhm: the run in {config.output.folder} has finished its {rounds}; nothing to do", file=sys.stderr)
+        return 0
     try:
         from fedhm_jax.simulation import simulate
 
-        result = simulate(config)
+        result = simulate(config, resume=asked.resume)
+    except Interrupted as stop:
+        return _interrupted(f"stopped after round {stop.round}; {_how_to_go_on(stop.folder)}", stop.signal)
     except KeyboardInterrupt:
-        folder = config.output.folder
-        begun = folder is not None and folder.exists()
-        return _interrupted(f"the records so far are in {folder}" if begun else "no round was finished")
+        return _interrupted(_how_to_go_on(config.output.folder), signal.SIGINT)
+    except WriteError as error:
+        raise WriteError(f"{error}; {_how_to_go_on(config.output.folder)}") from error
     if not config.output.progress:
         from fedhm_jax.reporting import print_result
 
         print_result(result)
     return 0
+
+
+def _is_over(resume: Path, config: SimulationConfig) -> bool:
+    from fedhm_jax.resumption import find_start
+
+    return find_start(resume, config).finished
+
+
+def _prepare_jax(asked: _Simulate) -> None:
+    """Settings that must be made before JAX first looks for devices."""
+    import jax
+
+    use_compilation_cache()
+    if (devices := asked.simulation.server.devices) is not None:
+        # A CPU shows as one device unless it is asked for more; of several processes each has its share.
+        jax.config.update("jax_num_cpu_devices", max(devices // asked.processes, 1))
+    if asked.coordinator is not None:
+        from fedhm_jax.distributed import join
+
+        join(asked.coordinator, asked.processes, asked.process)
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs on disk, so that the same run starts faster the next time.
+
+    They go to ``JAX_COMPILATION_CACHE_DIR`` if it is set, otherwise to ``$XDG_CACHE_HOME/fedhm_jax/programs``.
+    """
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(cache / "fedhm_jax" / "programs"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def _how_to_go_on(folder: Path | None) -> str:
+    if folder is None or not folder.exists():
+        return "no round was finished"
+    if not (folder / "checkpoints").exists():
+        return f"the records so far are in {folder}"
+    return f"to go on: fedhm simulate --resume {shlex.quote(str(folder))}"
 
 
 def _compare(flags: Sequence[str]) -> int:
@@ -143,13 +230,15 @@ def _compare(flags: Sequence[str]) -> int:
 
         result = compare(study, folder, progress=True)
     except KeyboardInterrupt:
-        return _interrupted(f"finished runs are kept in {folder}; the same command goes on with the others")
+        return _interrupted(
+            f"finished runs are kept in {folder}; the same command goes on with the others", signal.SIGINT
+        )
     from fedhm_jax.reporting import print_comparison
 
     print_comparison(result)
     return 0
 
 
-def _interrupted(kept: str) -> int:
+def _interrupted(kept: str, number: int) -> int:
     print(f"\nfedhm: interrupted; {kept}", file=sys.stderr)
-    return _INTERRUPTED
+    return _SIGNAL + number

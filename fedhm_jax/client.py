@@ -45,12 +45,14 @@ class TrainMetrics(NamedTuple):
     Attributes:
         loss: sum of the samples' losses in nats, decay terms left out.
         samples: number of samples the loss was summed over, each pass counted.
-        clients: number of clients that trained.
+        clients: number of clients that trained and whose update was accepted; the sums are over these.
+        rejected: number of clients whose update was not.
     """
 
     loss: jax.Array
     samples: jax.Array
     clients: jax.Array
+    rejected: jax.Array
 
 
 def penalty_gradient(params: Params, received: Params, training: LocalTraining) -> Params:
@@ -146,6 +148,6 @@ def build_local_update(
         start = (received, optimizer.init(received), jnp.zeros((), data.mean.dtype), jnp.int32(0))
         epochs = -(-steps // steps_per_epoch)
         params, _, loss_sum, samples = lax.fori_loop(0, epochs, epoch, start)
-        return params, TrainMetrics(loss_sum, samples, client.present.astype(jnp.int32))
+        return params, TrainMetrics(loss_sum, samples, client.present.astype(jnp.int32), jnp.int32(0))
 
     return local_update

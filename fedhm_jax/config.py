@@ -89,6 +89,8 @@ class StrategyConfig:
     """owned: a class's classifier row is averaged over the clients that hold samples of the class. all: over all clients."""
     history: bool = True
     """When no client of the strongest tier was sampled, the old global model joins the merge as one more client of that tier, of mean sample count (fedhm)."""
+    decomposition: Literal["auto", "svd", "gram", "subspace"] = "auto"
+    """How the server factorizes its kernels (fedhm, fedavg_low_rank). svd: exact. gram: eigenvectors of the Gram matrix, exact but for rounding. subspace: two steps of power iteration from the last round's factors, approximate; svd where there are none. auto: the fastest measured on the backend whose error is rounding alone."""
     widths: tuple[float, ...] | None = None
     """Share of the channels that each tier holds (heterofl, fedrolex, fjord, splitmix), decreasing; if unset, solved so that a client costs what FedHM's client of its tier costs."""
     budget: Literal["parameters", "bytes", "macs"] = "bytes"
@@ -127,6 +129,8 @@ class LocalConfig:
     """Factor of each drop (step schedule)."""
     masked_loss: bool = True
     """Set the logits of classes that the client does not hold to zero in the loss (HeteroFL's masked cross-entropy)."""
+    compute: Literal["float32", "bfloat16"] = "float32"
+    """Floating type of the clients' forward and backward passes. Parameters, updates, merging and evaluation stay float32."""
     augmentation: Literal["none", "crop_flip"] = "none"
     """crop_flip: random crop after padding by 4 pixels, and random horizontal flip."""
 
@@ -145,13 +149,39 @@ class ServerConfig:
     """Seed of the run: partition, tiers, initial model, cohorts and batches all follow from it."""
     convolution: Literal["auto", "gemm", "canonical", "lax"] = "auto"
     """How convolutions are computed (same result): gemm: shifted slices and one matrix product. canonical: lax with canonical-layout gradients. lax: plain lax. auto: the fastest measured on the backend."""
+    devices: int | None = None
+    """Devices that the clients of a round are spread over; if unset, all accelerators, or one where there is only a CPU."""
     clients_per_chunk: int | None = None
     """Clients trained side by side in one batched program; chosen by the backend if unset (1 on CPU)."""
 
 
 @dataclass(frozen=True)
+class AggregationConfig:
+    """Which updates the server accepts, and how it merges them. An update is what a client changed, as it enters the merge: a low-rank kernel's factors are multiplied out, so that updates of all tiers compare."""
+
+    merge: Literal["mean", "median", "trimmed_mean"] = "mean"
+    """mean: the strategy's own weighted mean. median, trimmed_mean: by coordinate, over all clients that trained it, each counting once; for strategies whose clients all contribute in the server's shapes (fedhm, fedavg, fedavg_low_rank, splitmix). Both hold the updates of a whole cohort in memory."""
+    trim: float = 0.1
+    """Share of the clients whose values are cut off at each end (trimmed_mean), rounded down to whole clients."""
+    clip: float | None = None
+    """Longest update in the L2 norm over all parameters; a longer one is shortened to it. No limit if unset."""
+    reject: float | None = None
+    """Clients whose update is longer than this L2 norm are left out, as those with an update that is not finite always are. No limit if unset."""
+
+
+@dataclass(frozen=True)
+class PrivacyConfig:
+    """Differential privacy of whole clients towards everybody but the server (central DP): clipped updates, Gaussian noise on their sum."""
+
+    noise_multiplier: float | None = None
+    """Standard deviation of the noise on the sum of updates, in units of aggregation.clip; no noise and no guarantee if unset."""
+    delta: float | None = None
+    """The delta of the reported (epsilon, delta); partition.clients ** -1.1 if unset."""
+
+
+@dataclass(frozen=True)
 class DevicesConfig:
-    """The clients' devices, for simulated time; each of the first four is one value for all tiers, or one per tier."""
+    """The clients' devices, for simulated time and failures; each of the first four is one value for all tiers, or one per tier."""
 
     flops: tuple[float, ...] = (1e10,)
     """Sustained compute in FLOP/s."""
@@ -163,6 +193,8 @@ class DevicesConfig:
     """Seconds before a transfer begins, each way."""
     deadline: float | None = None
     """Simulated seconds after which a round ends without the clients that are not done; none if unset."""
+    dropout: float = 0.0
+    """Probability that a sampled client receives the model and is not heard of again that round."""
 
 
 @dataclass(frozen=True)
@@ -188,9 +220,19 @@ class OutputConfig:
 
 
 @dataclass(frozen=True)
+class CheckpointConfig:
+    """Copies of an unfinished run in <output.folder>/checkpoints, to go on from after an interruption; none without a folder."""
+
+    every: int | None = None
+    """Write one after every this many rounds; if unset, as often as takes 1 % of the time. One is written after the first and the last round in any case."""
+    keep: int = 3
+    """How many of the latest stay on disk."""
+
+
+@dataclass(frozen=True)
 class SimulationConfig:
-    """A whole simulation: data, partition, model, tiers, strategy, local training, server, devices, evaluation and
-    output.
+    """A whole simulation: data, partition, model, tiers, strategy, local training, aggregation, privacy, server, devices,
+    evaluation, output and checkpoints.
 
     Example:
         >>> config = SimulationConfig(server=ServerConfig(rounds=10))
@@ -204,7 +246,10 @@ class SimulationConfig:
     tiers: TiersConfig = field(default_factory=TiersConfig)
     strategy: StrategyConfig = field(default_factory=StrategyConfig)
     local: LocalConfig = field(default_factory=LocalConfig)
+    aggregation: AggregationConfig = field(default_factory=AggregationConfig)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
     devices: DevicesConfig = field(default_factory=DevicesConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)

@@ -9,7 +9,7 @@ Source: FedHM (arXiv 2111.14655), section on low-rank factorization.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fedhm_jax.tree import Params, map_named, named_leaves
+from fedhm_jax.truncation import DecompositionMethod, Truncation, truncated, truncated_svd
 
 RankPlan = Mapping[str, int]
 """Rank of every factorized kernel, keyed by parameter path such as ``"dense_1/kernel"``; kernels it does not name stay
@@ -101,21 +102,6 @@ def _to_factors(left: jax.Array, right: jax.Array, kernel_shape: tuple[int, ...]
     )
 
 
-class _Triplets(NamedTuple):
-    """Leading singular triplets of a stack of matrices, the values split evenly: left @ right is the truncation."""
-
-    left: jax.Array
-    values: jax.Array
-    right: jax.Array
-
-
-def _balanced_svd(matrices: jax.Array, rank: int) -> _Triplets:
-    left, values, right = jnp.linalg.svd(matrices, full_matrices=False)
-    values = values[:, :rank]
-    root = jnp.sqrt(values)
-    return _Triplets(left[:, :, :rank] * root[:, None, :], values, root[:, :, None] * right[:, :rank, :])
-
-
 def factorize(kernel: jax.Array, rank: int) -> Factors:
     """Best factors of a given rank, singular values split evenly (spectral initialisation).
 
@@ -142,8 +128,8 @@ def factorize(kernel: jax.Array, rank: int) -> Factors:
     limit = min(matrix_shape(kernel.shape))
     if not 1 <= rank <= limit:
         raise ValueError(f"rank is {rank}, but must be from 1 to {limit} for a kernel of shape {kernel.shape}")
-    triplets = _balanced_svd(_to_matrix(kernel)[None], rank)
-    return _to_factors(triplets.left[0], triplets.right[0], kernel.shape)
+    left, _, right = truncated_svd(_to_matrix(kernel)[None], rank)
+    return _to_factors(left[0], right[0], kernel.shape)
 
 
 def recover(factors: Factors) -> jax.Array:
@@ -183,7 +169,28 @@ def truncate(factors: Factors, rank: int) -> Factors:
     return Factors(v=factors.v[..., :rank], u=factors.u[..., :rank, :])
 
 
-def factorize_tree(params: Params, plan: RankPlan) -> dict[str, Factors]:
+def largest_ranks(plans: Sequence[RankPlan]) -> RankPlan:
+    """The ranks from which every tier can be cut: of each kernel that some tier factorizes, the largest.
+
+    Args:
+        plans: one a tier.
+
+    Returns:
+        Rank by parameter path, paths sorted.
+
+    Example:
+        >>> largest_ranks(({}, {"b": 3}, {"b": 1, "a": 2}))
+        {'a': 2, 'b': 3}
+    """
+    return {path: max(plan.get(path, 0) for plan in plans) for path in sorted(set().union(*plans))}
+
+
+def factorize_tree(
+    params: Params,
+    plan: RankPlan,
+    method: DecompositionMethod = "auto",
+    earlier: Mapping[str, Factors] | None = None,
+) -> dict[str, Factors]:
     """Factors of every kernel in a rank plan; kernels of equal matrix shape share one batched decomposition.
 
     The batches run one after another. On a CPU, decompositions in jaxlib 0.10 wait for the thread pool that they run
@@ -192,6 +199,8 @@ def factorize_tree(params: Params, plan: RankPlan) -> dict[str, Factors]:
     Args:
         params: parameter tree.
         plan: rank by parameter path.
+        method: how, as in `fedhm_jax.truncation.truncated`.
+        earlier: factors of a similar tree by parameter path, from which ``subspace`` starts.
 
     Returns:
         Factors by parameter path.
@@ -209,16 +218,24 @@ def factorize_tree(params: Params, plan: RankPlan) -> dict[str, Factors]:
     for path in plan:
         groups[matrix_shape(kernels[path].shape)].append(path)
     factors: dict[str, Factors] = {}
-    triplets: _Triplets | None = None
+    triplets: Truncation | None = None
     for paths in groups.values():
+        rank = max(plan[path] for path in paths)
         stacked = jnp.stack([_to_matrix(kernels[path]) for path in paths])
+        start = None if earlier is None else jnp.stack([_left_side(earlier[path], rank) for path in paths])
         if triplets is not None:
             # Zero, as no singular value is negative; but the compiler cannot know, and so must finish the last batch.
             stacked = stacked + jnp.minimum(triplets.values[0, 0], 0)
-        triplets = _balanced_svd(stacked, max(plan[path] for path in paths))
+        triplets = truncated(stacked, rank, method, start)
         for path, left, right in zip(paths, triplets.left, triplets.right, strict=True):
             factors[path] = truncate(_to_factors(left, right, kernels[path].shape), plan[path])
     return {path: factors[path] for path in plan}
+
+
+def _left_side(factors: Factors, rank: int) -> jax.Array:
+    """The factors' left matrix, (rows, rank); columns that it does not have are zero."""
+    left = factors.v.reshape(-1, factors.rank)[:, :rank]
+    return jnp.pad(left, ((0, 0), (0, rank - left.shape[1])))
 
 
 def with_factors(params: Params, factors: Mapping[str, Factors], plan: RankPlan) -> Params:

@@ -1,5 +1,6 @@
-"""Simulated time: what a round takes on devices of given speed."""
+"""Devices that are slow or fail: what a round takes in simulated time, and who is left in it."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -98,13 +99,40 @@ def drop_stragglers(cohort: Cohort, seconds: np.ndarray, deadline: float | None)
         ([0, 2], [1], 5.0)
     """
     limit = np.inf if deadline is None else deadline
-    clients, counts, slowest = [], [], 0.0
-    for tier, (ids, count) in enumerate(zip(cohort.clients, cohort.counts, strict=True)):
-        sampled = ids[:count]
-        took = seconds[tier, sampled]
-        in_time = sampled[took <= limit]
-        slowest = max(slowest, float(np.minimum(took, limit).max(initial=0.0)))
-        clients.append(np.pad(in_time, (0, len(ids) - len(in_time))).astype(np.int32))
-        counts.append(len(in_time))
-    kept = np.array(counts, np.int32)
-    return Cohort(tuple(clients), kept), cohort.counts - kept, slowest
+    took = [
+        seconds[tier, ids[:count]] for tier, (ids, count) in enumerate(zip(cohort.clients, cohort.counts, strict=True))
+    ]
+    slowest = max(float(np.minimum(times, limit).max(initial=0.0)) for times in took)
+    kept = _only(cohort, [times <= limit for times in took])
+    return kept, cohort.counts - kept.counts, slowest
+
+
+def drop_out(cohort: Cohort, probability: float, round_index: int, seed: int) -> tuple[Cohort, np.ndarray]:
+    """Leaves out clients that fail, each with the same probability, as if they had not been sampled.
+
+    Args:
+        cohort: the sampled clients.
+        probability: of one client's failure.
+        round_index: number of the round.
+        seed: of the run's sampling; round and seed decide who fails.
+
+    Returns:
+        The clients that are left, and how many of each tier are not, (tiers,) int.
+
+    Example:
+        >>> cohort = Cohort((np.arange(1000, dtype=np.int32),), np.array([1000], np.int32))
+        >>> left, failed = drop_out(cohort, 0.25, round_index=0, seed=0)
+        >>> 200 < failed[0] < 300, int(left.counts[0] + failed[0])
+        (True, 1000)
+    """
+    # The third number keeps the coins apart from the draws of the cohort.
+    generator = np.random.default_rng([seed, round_index, 1])
+    kept = _only(cohort, [generator.random(count) >= probability for count in cohort.counts])
+    return kept, cohort.counts - kept.counts
+
+
+def _only(cohort: Cohort, keep: Sequence[np.ndarray]) -> Cohort:
+    """The cohort with the clients that are kept, in their order; a mask over the places in use for every tier."""
+    left = [ids[:count][mask] for ids, count, mask in zip(cohort.clients, cohort.counts, keep, strict=True)]
+    padded = [np.pad(some, (0, len(ids) - len(some))) for ids, some in zip(cohort.clients, left, strict=True)]
+    return Cohort(tuple(ids.astype(np.int32) for ids in padded), np.array([len(some) for some in left], np.int32))

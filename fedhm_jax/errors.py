@@ -1,4 +1,4 @@
-"""The one exception a user's mistake raises."""
+"""The exceptions of a run that cannot start, or cannot go on."""
 
 
 class ConfigError(ValueError):
@@ -26,3 +26,49 @@ class ConfigError(ValueError):
         """
         shown = value if isinstance(value, int | float) else repr(value)
         return cls(f"{field} is {shown}, but must be {allowed}")
+
+
+class DivergedError(RuntimeError):
+    """A run whose training has left the finite numbers; the message names the round, the tier and what to change.
+
+    Example:
+        >>> str(DivergedError.at(7, ("f4",), "the training loss is inf"))
+        'diverged in round 7, tier f4: the training loss is inf; a lower local.learning_rate may help'
+    """
+
+    @classmethod
+    def at(cls, round: int, tiers: tuple[str, ...], what: str) -> "DivergedError":
+        """Builds the standard sentence.
+
+        Args:
+            round: 1-based number of the round.
+            tiers: names of the tiers where it shows.
+            what: what was seen there, in words.
+
+        Returns:
+            The exception, ready to raise.
+        """
+        where = f"tier{'s' if len(tiers) > 1 else ''} {', '.join(tiers)}"
+        return cls(f"diverged in round {round}, {where}: {what}; a lower local.learning_rate may help")
+
+
+class LostProcessError(RuntimeError):
+    """Of several processes that run one simulation, another one ended or cannot be reached.
+
+    Example:
+        >>> str(LostProcessError.after(7))
+        'another process of this run was lost after round 7; start all of them again, with --resume and its folder'
+    """
+
+    @classmethod
+    def after(cls, finished: int) -> "LostProcessError":
+        """Builds the standard sentence.
+
+        Args:
+            finished: rounds that were finished before.
+
+        Returns:
+            The exception, ready to raise.
+        """
+        again = "start all of them again, with --resume and its folder"
+        return cls(f"another process of this run was lost after round {finished}; {again}")

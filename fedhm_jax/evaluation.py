@@ -1,6 +1,7 @@
 """Testing models on the whole test set, and measuring batch-norm statistics before."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from jax import lax
 from fedhm_jax.client_data import ClientData, normalise
 from fedhm_jax.losses import cross_entropy, in_top
 from fedhm_jax.network import Network, Statistics
+from fedhm_jax.sharding import EVERYTHING, Share
 from fedhm_jax.tree import Params
 
 
@@ -87,7 +89,9 @@ def place_evaluation(
     )
 
 
-def static_statistics(network: Network, params: Params, data: ClientData, rows: jax.Array) -> Statistics:
+def static_statistics(
+    network: Network, params: Params, data: ClientData, rows: jax.Array, share: Share = EVERYTHING
+) -> Statistics:
     """Batch-norm statistics of one model, measured on training samples: the mean over batches of each layer's batch
     statistics.
 
@@ -96,6 +100,7 @@ def static_statistics(network: Network, params: Params, data: ClientData, rows: 
         params: parameters of any tier.
         data: training images.
         rows: (batches, batch) int32, samples to use.
+        share: the device's share of the batches.
 
     Returns:
         The statistics, empty for a model without static norms.
@@ -106,31 +111,30 @@ def static_statistics(network: Network, params: Params, data: ClientData, rows: 
     def batch_statistics(batch: jax.Array) -> Statistics:
         return network.statistics(params, normalise(data.images[batch], data.mean, data.std))
 
-    def step(total: Statistics, batch: jax.Array) -> tuple[Statistics, None]:
-        return jax.tree.map(jnp.add, total, batch_statistics(batch)), None
-
-    shapes = jax.eval_shape(batch_statistics, rows[0])
-    if not jax.tree.leaves(shapes):
+    if not jax.tree.leaves(jax.eval_shape(batch_statistics, rows[0])):
         return {}
-    total, _ = lax.scan(step, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), rows)
+    total = _sum_over_batches(batch_statistics, rows, share)
     return jax.tree.map(lambda leaf: leaf / rows.shape[0], total)
 
 
-def evaluate_model(network: Network, params: Params, data: ClientData, test: EvaluationData) -> Metrics:
-    """Test-set metrics of a model as one compiled scan; static statistics are measured before.
+def evaluate_model(
+    network: Network, params: Params, data: ClientData, test: EvaluationData, share: Share = EVERYTHING
+) -> Metrics:
+    """Test-set metrics of a model as one compiled loop; static statistics are measured before.
 
     Args:
         network: functions of the model.
         params: its parameters.
         data: training images, for the statistics, and their mean and deviation.
         test: the test set.
+        share: the device's share of the batches.
 
     Returns:
         Sums over the test set.
     """
-    statistics = static_statistics(network, params, data, test.statistics_rows)
+    statistics = static_statistics(network, params, data, test.statistics_rows, share)
 
-    def step(sums: Metrics, batch: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Metrics, None]:
+    def batch_metrics(batch: tuple[jax.Array, jax.Array, jax.Array]) -> Metrics:
         images, labels, mask = batch
         logits = network.predict(params, statistics, normalise(images, data.mean, data.std), mask)
         values = Metrics(
@@ -139,7 +143,20 @@ def evaluate_model(network: Network, params: Params, data: ClientData, test: Eva
             top5=in_top(logits, labels, 5).astype(mask.dtype),
             samples=jnp.ones_like(mask),
         )
-        return jax.tree.map(lambda total, value: total + (value * mask).sum(), sums, values), None
+        return jax.tree.map(lambda value: (value * mask).sum(), values)
 
-    zero = jnp.zeros((), data.mean.dtype)
-    return lax.scan(step, Metrics(zero, zero, zero, zero), (test.images, test.labels, test.mask))[0]
+    return _sum_over_batches(batch_metrics, (test.images, test.labels, test.mask), share)
+
+
+def _sum_over_batches(function: Callable[[Any], Any], batches: Any, share: Share) -> Any:
+    """Sum of a function's results over a tree of arrays (batches, ...), on all devices together."""
+    own, count = share.of(batches), share.count(jax.tree.leaves(batches)[0].shape[0])
+
+    def batch(index: jax.Array | int) -> Any:
+        return jax.tree.map(lambda array: array[index], own)
+
+    def body(index: jax.Array, total: Any) -> Any:
+        return jax.tree.map(jnp.add, total, function(batch(index)))
+
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, batch(0)))
+    return share.sum(lax.fori_loop(0, count, body, zeros))

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 from flax import linen as nn
 from jax import lax
+from jax.typing import DTypeLike
 
 from fedhm_jax.tree import Params
 
@@ -28,12 +29,14 @@ class Network(NamedTuple):
     statistics: Callable[[Params, jax.Array], Statistics]
 
 
-def network_of(module: nn.Module, has_statistics: bool) -> Network:
+def network_of(module: nn.Module, has_statistics: bool, compute_dtype: DTypeLike | None = None) -> Network:
     """The functions of a module.
 
     Args:
         module: called as ``module(images, mask=mask, train=train)``; dropout draws from the stream ``dropout``.
         has_statistics: its norms write the collection ``batch_stats`` in training mode.
+        compute_dtype: floating type of the forward and backward pass in training. Parameters, logits and gradients keep
+            their own type, and so does everything in evaluation. None computes in the parameters' type.
 
     Returns:
         The network.
@@ -48,7 +51,11 @@ def network_of(module: nn.Module, has_statistics: bool) -> Network:
     """
 
     def train(params: Params, images: jax.Array, mask: jax.Array | None, key: jax.Array) -> Any:
-        return module.apply({"params": params}, images, mask=mask, train=True, rngs={"dropout": key})
+        if compute_dtype is None:
+            return module.apply({"params": params}, images, mask=mask, train=True, rngs={"dropout": key})
+        low, inputs = jax.tree.map(lambda leaf: leaf.astype(compute_dtype), (params, images))
+        logits: Any = module.apply({"params": low}, inputs, mask=mask, train=True, rngs={"dropout": key})
+        return logits.astype(images.dtype)
 
     def predict(params: Params, statistics: Statistics, images: jax.Array, mask: jax.Array | None) -> Any:
         return module.apply({"params": params, "batch_stats": statistics}, images, mask=mask, train=False)

@@ -41,6 +41,7 @@ def batch_moments(inputs: jax.Array, mask: jax.Array | None) -> tuple[jax.Array,
         (2.0, 1.0)
     """
     axes = tuple(range(inputs.ndim - 1))
+    inputs = _at_least_float32(inputs)
     if mask is None:
         return inputs.mean(axes), inputs.var(axes)
     weights = mask.astype(inputs.dtype).reshape((-1,) + (1,) * (inputs.ndim - 1))
@@ -51,6 +52,11 @@ def batch_moments(inputs: jax.Array, mask: jax.Array | None) -> tuple[jax.Array,
     return mean, (lax.square(centred) * weights).sum(axes) / count
 
 
+def _at_least_float32(values: jax.Array) -> jax.Array:
+    """Sums over a batch lose too many digits in a 16-bit type."""
+    return values.astype(jnp.float32) if jnp.finfo(values.dtype).bits < 32 else values
+
+
 def _per_channel(values: jax.Array, inputs: jax.Array) -> jax.Array:
     return values.reshape((1,) * (inputs.ndim - 1) + values.shape)
 
@@ -59,8 +65,9 @@ def _rescale(module: nn.Module, inputs: jax.Array, mean: jax.Array, variance: ja
     channels = inputs.shape[-1:]
     scale = module.param("scale", nn.initializers.ones_init(), channels, jnp.float32)
     bias = module.param("bias", nn.initializers.zeros_init(), channels, jnp.float32)
-    slope = _per_channel(scale * lax.rsqrt(variance + epsilon), inputs)
-    return (inputs - _per_channel(mean, inputs)) * slope + _per_channel(bias, inputs)
+    scale, bias, values = _at_least_float32(scale), _at_least_float32(bias), _at_least_float32(inputs)
+    slope = _per_channel(scale * lax.rsqrt(variance + epsilon), values)
+    return ((values - _per_channel(mean, values)) * slope + _per_channel(bias, values)).astype(inputs.dtype)
 
 
 class StaticBatchNorm(nn.Module):

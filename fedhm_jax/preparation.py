@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from fedhm_jax.acceptance import MergeRule
 from fedhm_jax.client import LocalTraining
 from fedhm_jax.client_data import ClientData, place_clients
 from fedhm_jax.cohort import cohort_capacities
@@ -18,9 +19,12 @@ from fedhm_jax.devices import DeviceProfile, client_seconds, samples_trained
 from fedhm_jax.engine import Engine, build_engine
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.evaluation import EvaluationData, place_evaluation
+from fedhm_jax.merge_preparation import build_account, build_rule
 from fedhm_jax.model_preparation import built_in_model, check_model
 from fedhm_jax.optimizers import optimizer_by_name
+from fedhm_jax.privacy import PrivacyAccount
 from fedhm_jax.results import RunPlan, TierCost
+from fedhm_jax.sharding import client_mesh, replicate
 from fedhm_jax.strategies import Setting, Strategy
 from fedhm_jax.strategies.base import State
 from fedhm_jax.strategy_preparation import StrategyBuilder, build_setting, build_strategy, tier_costs
@@ -51,6 +55,7 @@ class Preparation(NamedTuple):
         sampling: how cohorts are drawn.
         client_seconds: (tiers, clients) simulated seconds that each client's round takes in each tier.
         key: PRNG key of the rounds.
+        account: what rounds cost in privacy; None without.
         plan: what reports may know.
     """
 
@@ -63,6 +68,7 @@ class Preparation(NamedTuple):
     sampling: CohortSampling
     client_seconds: np.ndarray
     key: jax.Array
+    account: PrivacyAccount | None
     plan: RunPlan
 
 
@@ -74,6 +80,8 @@ class _Parts(NamedTuple):
     training: LocalTraining
     setting: Setting
     strategy: Strategy
+    rule: MergeRule
+    account: PrivacyAccount | None
     sampling: CohortSampling
     statistics_seed: int
     plan: RunPlan
@@ -99,9 +107,18 @@ def prepare(
     Raises:
         ConfigError: data, model, strategy and config do not fit together.
     """
+    mesh = client_mesh(config.server.devices)
     parts = _check_parts(config, data, model, strategy)
     dataset, plan = parts.dataset, parts.plan
     model_key, round_key = jax.random.split(jax.random.key(config.server.seed))
+    test = place_evaluation(
+        dataset.test_images,
+        dataset.test_labels,
+        config.evaluation.batch_size,
+        train_samples=len(dataset.train_labels),
+        statistics_samples=config.evaluation.statistics_samples,
+        seed=parts.statistics_seed,
+    )
     return Preparation(
         engine_for=partial(
             build_engine,
@@ -109,22 +126,18 @@ def prepare(
             parts.training,
             tier_names=plan.tier_names,
             clients_per_chunk=_clients_per_chunk(config.server),
+            mesh=mesh,
+            rule=parts.rule,
         ),
         capacity=int(parts.sampling.sizes.max()),
         strategy=parts.strategy,
-        state=jax.jit(partial(_first_state, parts.strategy, parts.setting))(model_key),
-        data=place_clients(dataset.train_images, dataset.train_labels, parts.dealt, dataset.classes),
-        test=place_evaluation(
-            dataset.test_images,
-            dataset.test_labels,
-            config.evaluation.batch_size,
-            train_samples=len(dataset.train_labels),
-            statistics_samples=config.evaluation.statistics_samples,
-            seed=parts.statistics_seed,
-        ),
+        state=replicate(jax.jit(partial(_first_state, parts.strategy, parts.setting))(model_key), mesh),
+        data=replicate(place_clients(dataset.train_images, dataset.train_labels, parts.dealt, dataset.classes), mesh),
+        test=replicate(test, mesh),
         sampling=parts.sampling,
         client_seconds=_client_seconds(config, plan.costs, parts.sampling.sizes),
-        key=round_key,
+        key=replicate(round_key, mesh),
+        account=parts.account,
         plan=plan,
     )
 
@@ -175,6 +188,8 @@ def _check_parts(
     sampling = _sampling(config, tiers, np.array([len(part) for part in dealt]), tier_seed, cohort_seed)
     setting = build_setting(config, model, images, variables, tiers, mean_samples=float(sampling.sizes.mean()))
     strategy = build_strategy(config, setting, builder)
+    rule = build_rule(config, setting, strategy, dataset.classes, handed_over=builder is not None)
+    account = build_account(config, sampling.cohort_size)
     plan = RunPlan(
         config=config,
         costs=tier_costs(strategy, setting, tiers, _clients_by_tier(tiers, sampling), dataset.classes),
@@ -182,7 +197,7 @@ def _check_parts(
         tier_of_client=sampling.tier_of_client,
         tier_names=tuple(tier.name for tier in tiers),
     )
-    return _Parts(dataset, dealt, training, setting, strategy, sampling, statistics_seed, plan)
+    return _Parts(dataset, dealt, training, setting, strategy, rule, account, sampling, statistics_seed, plan)
 
 
 def _first_state(strategy: Strategy, setting: Setting, key: jax.Array) -> State:

@@ -7,13 +7,18 @@ import numpy as np
 
 from fedhm_jax.client import TrainMetrics
 from fedhm_jax.evaluation import Metrics
+from fedhm_jax.privacy import PrivacyAccount
 from fedhm_jax.results import Record, TierCost
 
 METRICS = ("accuracy", "top5", "loss")
 
 
 def training_record(
-    trained: Sequence[TrainMetrics], stragglers: np.ndarray, costs: Sequence[TierCost], previous: Record
+    trained: Sequence[TrainMetrics],
+    stragglers: np.ndarray,
+    costs: Sequence[TierCost],
+    previous: Record,
+    dropouts: np.ndarray | None = None,
 ) -> Record:
     """Counts of one round by tier, and running totals.
 
@@ -22,26 +27,43 @@ def training_record(
         stragglers: (tiers,) clients that were sampled and missed the deadline.
         costs: what a client of each tier carries.
         previous: the last round's record, empty before the first.
+        dropouts: (tiers,) clients that were sampled and not heard of again.
 
     Returns:
         A part of the round's `Record`.
     """
+    counts = ("clients", "stragglers", "dropouts", "rejected")
     by_tier: dict[str, dict[str, Any]] = {
-        name: {} for name in ("clients", "stragglers", "train_loss", "bytes_down", "bytes_up", "macs")
+        name: {} for name in (*counts, "train_loss", "bytes_down", "bytes_up", "macs")
     }
-    for cost, metrics, late in zip(costs, trained, stragglers.tolist(), strict=True):
-        clients, samples = int(metrics.clients), int(metrics.samples)
-        by_tier["clients"][cost.tier] = clients
-        by_tier["stragglers"][cost.tier] = late
+    dropouts = np.zeros_like(stragglers) if dropouts is None else dropouts
+    for cost, metrics, late, failed in zip(costs, trained, stragglers.tolist(), dropouts.tolist(), strict=True):
+        clients, rejected, samples = int(metrics.clients), int(metrics.rejected), int(metrics.samples)
+        for name, count in zip(counts, (clients, late, failed, rejected), strict=True):
+            by_tier[name][cost.tier] = count
         by_tier["train_loss"][cost.tier] = float(metrics.loss) / samples if samples else None
-        by_tier["bytes_down"][cost.tier] = (clients + late) * cost.bytes_down
-        by_tier["bytes_up"][cost.tier] = clients * cost.bytes_up
+        by_tier["bytes_down"][cost.tier] = (clients + late + failed + rejected) * cost.bytes_down
+        by_tier["bytes_up"][cost.tier] = (clients + rejected) * cost.bytes_up
         by_tier["macs"][cost.tier] = samples * cost.train_macs
     totals = {
         f"total_{name}": previous.get(f"total_{name}", 0) + sum(by_tier[name].values())
         for name in ("bytes_down", "bytes_up", "macs")
     }
-    return {**by_tier, **totals}
+    all_failed = any(by_tier["rejected"].values()) and not any(by_tier["clients"].values())
+    return {**by_tier, **totals, "failed_rounds": previous.get("failed_rounds", 0) + 1 if all_failed else 0}
+
+
+def privacy_record(account: PrivacyAccount | None, rounds: int) -> Record:
+    """What a number of rounds has cost in privacy.
+
+    Args:
+        account: the run's, or None without privacy.
+        rounds: so many.
+
+    Returns:
+        A part of the round's `Record`, empty without privacy.
+    """
+    return {} if account is None else {"epsilon": account.epsilon(rounds), "delta": account.delta}
 
 
 def test_record(tested: Mapping[str, Metrics], models: Sequence[str]) -> Record:

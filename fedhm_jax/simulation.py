@@ -1,26 +1,23 @@
 """One call runs a whole simulation."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import jax
 from flax import linen as nn
 
-from fedhm_jax.cohort import sample_cohort
-from fedhm_jax.config import SimulationConfig
+from fedhm_jax.config import OutputConfig, SimulationConfig
 from fedhm_jax.data import Dataset
-from fedhm_jax.devices import drop_stragglers
+from fedhm_jax.distributed import is_first
 from fedhm_jax.errors import ConfigError
-from fedhm_jax.optimizers import learning_rate_schedule
+from fedhm_jax.host_loop import Blocks, run_rounds, with_checkpoints
 from fedhm_jax.preparation import Preparation, prepare
-from fedhm_jax.program import program_of
 from fedhm_jax.reporting import reporting
 from fedhm_jax.results import Record, RunPlan, SimulationResult
-from fedhm_jax.round_record import METRICS, test_record, training_record
+from fedhm_jax.resumption import Start, facts_of, find_start, with_checkpoint
+from fedhm_jax.round_record import METRICS
 from fedhm_jax.seeds import can_share_a_program
 from fedhm_jax.strategies import Setting, Strategy
 from fedhm_jax.strategies.base import State
@@ -35,23 +32,33 @@ def simulate(
     strategy: Callable[[Setting], Strategy] | None = None,
     on_start: Sequence[Callable[[RunPlan], None]] = (),
     on_round: Sequence[Callable[[Record], None]] = (),
+    resume: Path | str | None = None,
 ) -> SimulationResult:
     """Runs a federated simulation from its config.
 
+    With an output folder, the run writes checkpoints. After Ctrl-C or SIGTERM it finishes the round, writes one more
+    and stops; a second signal stops it at once. Resumed on the same machine, a run goes on to the results, bit for bit,
+    of one that was never stopped; only the wall times in its records are its own.
+
     Args:
-        config: what to run; the defaults if not given.
+        config: what to run; the defaults if not given, or the config of the run to resume.
         data: images and labels in place of ``config.data``, from `fedhm_jax.dataset_from_arrays`.
         model: a linen module in place of ``config.model``, called as ``module(images, mask=mask, train=train)``. Tiers
             factorize the kernels of its `LowRankDense` and `LowRankConv` layers.
         strategy: builder of a federated method in place of ``config.strategy.name``, see docs/adding_a_strategy.md.
         on_start: called once with the run's plan, after all checks and before the first round.
         on_round: called after every round with its record.
+        resume: folder of a run to go on with from its latest checkpoint, or the folder of one checkpoint. Data, model
+            and strategy must be given again if they were given. A finished run is read back.
 
     Returns:
         History, final metrics, costs, global model, and the folder with the run's files.
 
     Raises:
-        ConfigError: a value that cannot be run, before anything is compiled or written.
+        ConfigError: a value that cannot be run, before anything is compiled or written; or a run that cannot be resumed
+            like this, see `fedhm_jax.resumption.find_start`.
+        Interrupted: Ctrl-C or SIGTERM came, and the run has an output folder.
+        WriteError: a record or a checkpoint could not be written, on a full disk for instance.
 
     Example:
         >>> from fedhm_jax import ServerConfig, SimulationConfig, simulate
@@ -59,11 +66,23 @@ def simulate(
         >>> sorted(result.final["accuracy"])
         ['f1', 'f2', 'f4', 'f8', 'global']
     """
-    config = SimulationConfig() if config is None else config
-    together = simulate_together(
-        [config], data=data, model=model, strategy=strategy, on_start=on_start, on_round=on_round
-    )
-    return together[0]
+    if resume is None:
+        start = Start(SimulationConfig() if config is None else config, checkpoint=None, finished=False)
+        check_config(start.config)
+    else:
+        start = find_start(resume, config)
+    config = start.config
+    run = prepare(config, data, model, strategy)
+    facts = {} if config.output.folder is None else facts_of(config, run)
+    history: Sequence[Record] = ()
+    if start.checkpoint is not None:
+        run, history = with_checkpoint(run, start.checkpoint, facts), start.checkpoint.history
+    if start.finished:
+        return _result(config, run, history, run.state)
+    blocks = run_rounds([config], [run], [history])
+    if config.output.folder is not None and is_first():
+        blocks = with_checkpoints(config.output.folder, blocks, config, history, facts)
+    return _reported([config], [run], blocks, on_start, on_round, None if resume is None else history)[0]
 
 
 def simulate_seeds(
@@ -144,82 +163,53 @@ def simulate_together(
     if not can_share_a_program([run.data for run in runs]):
         alone = partial(simulate_together, data=data, model=model, strategy=strategy)
         return tuple(alone([config], on_start=on_start, on_round=on_round)[0] for config in configs)
+    return _reported(configs, runs, run_rounds(configs, runs, [()] * len(runs)), on_start, on_round)
+
+
+def _reported(
+    configs: Sequence[SimulationConfig],
+    runs: Sequence[Preparation],
+    blocks: Blocks,
+    on_start: Sequence[Callable[[RunPlan], None]],
+    on_round: Sequence[Callable[[Record], None]],
+    before: Sequence[Record] | None = None,
+) -> tuple[SimulationResult, ...]:
+    """Runs the rounds and tells everyone; ``before`` are the finished rounds of a run that is resumed."""
     with ExitStack() as stack:
-        reports = [stack.enter_context(reporting(config)) for config in configs]
+        stack.enter_context(closing(blocks))
+        reports = [stack.enter_context(reporting(config if is_first() else _silent(config))) for config in configs]
         for report, run in zip(reports, runs, strict=True):
-            report.start(run.plan)
+            report.start(run.plan, before)
             for tell in on_start:
                 tell(run.plan)
 
-        histories: list[list[Record]] = [[] for _ in runs]
-        for records, states in _rounds(configs, runs):  # noqa: B007  the last states are used below
-            for history, report, record in zip(histories, reports, records, strict=True):
-                history.append(record)
-                report.round(record)
-                for tell_round in on_round:
-                    tell_round(record)
+        histories: list[list[Record]] = [list(before or ()) for _ in runs]
+        states = [run.state for run in runs]
+        for block, states in blocks:  # noqa: B007  the last states are used below
+            for records in block:
+                for history, report, record in zip(histories, reports, records, strict=True):
+                    history.append(record)
+                    report.round(record)
+                    for tell_round in on_round:
+                        tell_round(record)
 
-        results = tuple(
-            SimulationResult(
-                config=config,
-                history=tuple(history),
-                final={name: history[-1][name] for name in METRICS},
-                costs=run.plan.costs,
-                params=run.strategy.global_model(state),
-                folder=config.output.folder,
-            )
-            for config, run, history, state in zip(configs, runs, histories, states, strict=True)
-        )
+        results = tuple(map(_result, configs, runs, histories, states))
         for report, result in zip(reports, results, strict=True):
             report.end(result)
     return results
 
 
-def _rounds(
-    configs: Sequence[SimulationConfig], runs: Sequence[Preparation]
-) -> Iterator[tuple[list[Record], list[State]]]:
-    """The host's loop: sample, train and merge, evaluate now and then, write down."""
-    config, program = configs[0], program_of(runs)
-    rounds = config.server.rounds
-    schedules = [
-        learning_rate_schedule(
-            local.schedule,
-            local.learning_rate,
-            rounds=rounds,
-            milestones=local.milestones,
-            decay_rate=local.decay_rate,
-        )
-        for local in (one.local for one in configs)
-    ]
-    state = program.state
-    records: list[Record] = [{} for _ in runs]
-    for finished in range(rounds):
-        started = time.perf_counter()
-        sampled = [sample_cohort(finished, **run.sampling._asdict()) for run in runs]
-        in_time = [
-            drop_stragglers(cohort, run.client_seconds, config.devices.deadline)
-            for cohort, run in zip(sampled, runs, strict=True)
-        ]
-        rates = [schedule(finished) for schedule in schedules]
-        keys = [jax.random.fold_in(run.key, finished) for run in runs]
-        cohorts = [cohort for cohort, _, _ in in_time]
-        state, trained = program.round_step(state, cohorts, rates, keys)
-        due = finished + 1 == rounds or (finished + 1) % config.evaluation.every == 0
-        tested = program.evaluate(state) if due else [{}] * len(runs)
-        trained, tested = jax.device_get((trained, tested))
-        seconds = (time.perf_counter() - started) / len(runs)
-        records = [
-            {
-                "round": finished + 1,
-                "learning_rate": rate,
-                **training_record(metrics, stragglers, run.plan.costs, previous),
-                "simulated_seconds": took,
-                "total_simulated_seconds": previous.get("total_simulated_seconds", 0.0) + took,
-                **test_record(test, ("global", *run.plan.tier_names)),
-                "seconds": seconds,
-            }
-            for run, rate, previous, metrics, test, (_, stragglers, took) in zip(
-                runs, rates, records, trained, tested, in_time, strict=True
-            )
-        ]
-        yield records, program.states(state)
+def _silent(config: SimulationConfig) -> SimulationConfig:
+    """Of several processes that run one simulation, only the first reports."""
+    return replace(config, output=OutputConfig())
+
+
+def _result(config: SimulationConfig, run: Preparation, history: Sequence[Record], state: State) -> SimulationResult:
+    return SimulationResult(
+        config=config,
+        history=tuple(history),
+        final={name: history[-1][name] for name in METRICS},
+        costs=run.plan.costs,
+        params=run.strategy.global_model(state),
+        folder=config.output.folder,
+    )

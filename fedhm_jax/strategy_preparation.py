@@ -61,6 +61,7 @@ def build_setting(
         temperature=config.strategy.temperature,
         classifier=CLASSIFIER if owned_rows else None,
         mean_samples=mean_samples,
+        compute_dtype=None if config.local.compute == "float32" else jnp.bfloat16,
     )
 
 

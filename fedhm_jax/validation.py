@@ -189,6 +189,9 @@ _RULES: tuple[_Rule, ...] = (
     *_not_negative("strategy.distillation"),
     _Rule("tiers.counts", lambda counts: min(counts, default=0) >= 0, "integers of at least 0"),
     *_positive("strategy.temperature", "local.learning_rate", "devices.deadline"),
+    *_positive("aggregation.clip", "aggregation.reject", "privacy.noise_multiplier"),
+    _Rule("aggregation.trim", lambda share: 0 <= share < 0.5, "a number of at least 0 and below 0.5"),
+    _Rule("devices.dropout", lambda share: 0 <= share < 1, "a number of at least 0 and below 1"),
     *_all_positive("devices.flops", "devices.download", "devices.upload"),
     _Rule("devices.latency", lambda values: min(values, default=-1) >= 0, "numbers of at least 0"),
     _Rule("local.momentum", lambda momentum: 0 <= momentum < 1, "a number of at least 0 and below 1"),
@@ -200,10 +203,11 @@ _RULES: tuple[_Rule, ...] = (
         "integers of at least 1, strictly increasing",
     ),
     _Rule("local.decay_rate", lambda rate: 0 < rate <= 1, "a number above 0 and at most 1"),
-    *_at_least(1, "server.rounds", "server.cohort_size", "server.clients_per_chunk"),
+    *_at_least(1, "server.rounds", "server.cohort_size", "server.devices", "server.clients_per_chunk"),
     _Rule("server.participation", lambda share: 0 < share <= 1, "a number above 0 and at most 1"),
     _Rule("server.seed", lambda seed: 0 <= seed < 2**32, "an integer of at least 0 and below 2**32"),
     *_at_least(1, "evaluation.every", "evaluation.batch_size", "evaluation.statistics_samples"),
+    *_at_least(1, "checkpoint.every", "checkpoint.keep"),
 )
 
 
@@ -215,7 +219,58 @@ def _one_or_per_tier(name: str) -> _Relation:
     )
 
 
+def _with_privacy(name: str, holds: Callable[[SimulationConfig], bool], allowed: str) -> _Relation:
+    """What a field must fulfil for the privacy guarantee to hold."""
+    return _Relation(
+        name,
+        lambda config: config.privacy.noise_multiplier is None or holds(config),
+        f"{allowed} when privacy.noise_multiplier is set",
+    )
+
+
+_PRIVACY_RELATIONS: tuple[_Relation, ...] = (
+    _with_privacy(
+        "aggregation.clip",
+        lambda config: config.aggregation.clip is not None,
+        "a number, which bounds what one client can change,",
+    ),
+    _with_privacy("aggregation.merge", lambda config: config.aggregation.merge == "mean", "'mean'"),
+    _with_privacy(
+        "aggregation.reject",
+        lambda config: config.aggregation.reject is None,
+        "unset, since it would make the number of merged clients depend on their data,",
+    ),
+    _with_privacy("strategy.weighting", lambda config: config.strategy.weighting == "uniform", "'uniform'"),
+    _with_privacy(
+        "strategy.classifier_rows",
+        lambda config: config.strategy.classifier_rows == "all",
+        "'all', since weights by class tell who holds it,",
+    ),
+    _with_privacy(
+        "strategy.history",
+        lambda config: config.strategy.name != "fedhm" or not config.strategy.history,
+        "False, since it makes the merge depend on which tiers were sampled,",
+    ),
+    _with_privacy(
+        "devices.deadline",
+        lambda config: config.devices.deadline is None,
+        "unset, since who is late depends on the size of its data,",
+    ),
+    _with_privacy(
+        "privacy.delta",
+        lambda config: config.privacy.delta is None or 0 < config.privacy.delta < 1 / config.partition.clients,
+        "above 0 and below 1 / partition.clients (which is {config.partition.clients})",
+    ),
+)
+
+
 _RELATIONS: tuple[_Relation, ...] = (
+    _Relation(
+        "aggregation.merge",
+        lambda config: config.aggregation.merge == "mean" or config.strategy.weighting == "uniform",
+        "'mean' unless strategy.weighting is 'uniform' (strategy.weighting is {config.strategy.weighting!r})",
+    ),
+    *_PRIVACY_RELATIONS,
     _Relation(
         "data.data_dir",
         lambda config: config.data.name != "folder" or config.data.data_dir is not None,

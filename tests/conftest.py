@@ -1,10 +1,12 @@
-"""Strict numerics in every test: no array changes its type or gains an axis unasked. Quick compilation."""
+"""Every test: strict numerics (no array changes its type or gains an axis unasked), quick compilation, four devices."""
 
 import os
 
 # Most tests compile for longer than they run. The same programs, compiled with less effort, halve the time.
 _QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_QUICK}".strip()
+# Tests of sharding need more devices than one; everything else runs on the first.
+_DEVICES = "--xla_force_host_platform_device_count=4"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_QUICK} {_DEVICES}".strip()
 
 import jax  # noqa: E402  reads the flags above
 

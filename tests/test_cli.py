@@ -1,6 +1,7 @@
 """The command line: exit codes, messages, and what reaches the simulation."""
 
 import re
+import signal
 import subprocess
 import sys
 import types
@@ -13,9 +14,11 @@ from fedhm_jax.cli import main
 from fedhm_jax.config import LocalConfig, OutputConfig, SimulationConfig, TiersConfig
 from fedhm_jax.config_file import write_config
 from fedhm_jax.errors import ConfigError
+from fedhm_jax.files import WriteError
+from fedhm_jax.interruption import Interrupted
 from fedhm_jax.results import SimulationResult, TierCost
 
-Simulate = Callable[[SimulationConfig], SimulationResult]
+Simulate = Callable[[SimulationConfig, Path | None], SimulationResult]
 
 
 def finished(config: SimulationConfig) -> SimulationResult:
@@ -45,7 +48,7 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> list[SimulationConfig]:
     """Replaces the simulation by one that only notes the configs it is given."""
     configs: list[SimulationConfig] = []
 
-    def simulate(config: SimulationConfig) -> SimulationResult:
+    def simulate(config: SimulationConfig, resume: Path | None = None) -> SimulationResult:
         configs.append(config)
         return finished(config)
 
@@ -127,7 +130,7 @@ def test_a_bad_value_is_one_sentence_and_exit_code_2(
 def test_a_mistake_found_while_simulating_is_reported_the_same_way(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def simulate(config: SimulationConfig) -> SimulationResult:
+    def simulate(config: SimulationConfig, resume: Path | None = None) -> SimulationResult:
         raise ConfigError.of("local.optimizer", config.local.optimizer, "an optax optimizer")
 
     replace_simulation(monkeypatch, simulate)
@@ -185,7 +188,7 @@ def test_an_interruption_exits_with_130_and_says_what_was_kept(
 ) -> None:
     folder = tmp_path / "run"
 
-    def simulate(config: SimulationConfig) -> SimulationResult:
+    def simulate(config: SimulationConfig, resume: Path | None = None) -> SimulationResult:
         if begun:
             folder.mkdir()
         raise KeyboardInterrupt
@@ -194,6 +197,39 @@ def test_an_interruption_exits_with_130_and_says_what_was_kept(
     assert main(["simulate", "--output.folder", str(folder)]) == 130
     kept = f"the records so far are in {folder}" if begun else "no round was finished"
     assert capsys.readouterr().err == f"\nfedhm: interrupted; {kept}\n"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_says_how_to_go_on(
+    number: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "my run"
+    (folder / "checkpoints").mkdir(parents=True)
+
+    def simulate(config: SimulationConfig, resume: Path | None = None) -> SimulationResult:
+        raise Interrupted(folder, 7, number)
+
+    replace_simulation(monkeypatch, simulate)
+    assert main(["simulate", "--output.folder", str(tmp_path / "new")]) == code
+    command = f"fedhm simulate --resume '{folder}'"
+    assert capsys.readouterr().err == f"\nfedhm: interrupted; stopped after round 7; to go on: {command}\n"
+
+
+def test_a_full_disk_is_one_sentence_and_exit_code_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+
+    def simulate(config: SimulationConfig, resume: Path | None = None) -> SimulationResult:
+        (folder / "checkpoints").mkdir(parents=True)
+        raise WriteError.of("the record of round 3", folder, OSError(28, "No space left on device"))
+
+    replace_simulation(monkeypatch, simulate)
+    assert main(["simulate", "--output.folder", str(folder)]) == 1
+    assert capsys.readouterr().err == (
+        f"fedhm: error: the record of round 3 could not be written to '{folder}' (No space left on device); "
+        f"to go on: fedhm simulate --resume {folder}\n"
+    )
 
 
 def test_a_mistake_is_answered_before_any_slow_import() -> None:

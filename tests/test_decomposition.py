@@ -11,6 +11,7 @@ from fedhm_jax.decomposition import (
     factorize,
     factorize_tree,
     is_factors,
+    largest_ranks,
     matrix_shape,
     recover,
     recover_tree,
@@ -18,6 +19,7 @@ from fedhm_jax.decomposition import (
     with_factors,
 )
 
+METHODS = ("svd", "gram", "subspace")
 SIDES = st.integers(1, 6)
 KERNEL_SHAPES = st.one_of(st.tuples(SIDES, SIDES), st.tuples(st.integers(1, 3), st.integers(1, 3), SIDES, SIDES))
 
@@ -88,11 +90,13 @@ def random_tree():
     }
 
 
-def test_a_tree_is_factorized_kernel_by_kernel():
+@pytest.mark.parametrize("method", METHODS)
+def test_a_tree_is_factorized_kernel_by_kernel(method):
     tree, plan = random_tree(), {"a/kernel": 3, "b/kernel": 1, "c/kernel": 5}
     with jax.enable_x64(True):
         tree = jax.tree.map(jnp.array, tree)
-        factors = factorize_tree(tree, plan)
+        # Started where it should end, subspace iteration stays there.
+        factors = factorize_tree(tree, plan, method, earlier=factorize_tree(tree, plan, "svd"))
         assert {path: node.rank for path, node in factors.items()} == plan
         tier = with_factors(tree, factors, {"a/kernel": 2, "c/kernel": 5})
         whole = recover_tree(tier)
@@ -104,29 +108,69 @@ def test_a_tree_is_factorized_kernel_by_kernel():
         assert tier[name]["kernel"] is tree[name]["kernel"]
 
 
-def test_equal_matrix_shapes_share_one_decomposition():
-    tree, plan = random_tree(), {"a/kernel": 3, "b/kernel": 1, "c/kernel": 5, "d/kernel": 2}
-    jaxpr = jax.make_jaxpr(lambda tree: factorize_tree(tree, plan))(jax.tree.map(jnp.float32, tree))
-    batches = [equation.invars[0].aval.shape for equation in decompositions(jaxpr)]
-    assert sorted(batches) == [(1, 5, 5), (1, 6, 12), (2, 8, 6)]
+def test_without_earlier_factors_subspace_iteration_is_the_svd():
+    tree, plan = jax.tree.map(jnp.float32, random_tree()), {"a/kernel": 3, "c/kernel": 5}
+    found, exact = (factorize_tree(tree, plan, method) for method in ("subspace", "svd"))
+    assert all(bool((one == two).all()) for one, two in zip(*map(jax.tree.leaves, (found, exact)), strict=True))
 
 
-def decompositions(jaxpr):
-    """The equations of the singular value decompositions, in the order they were traced."""
+def test_subspace_iteration_starts_from_the_earlier_factors():
+    """Twice on the same tree from a start that knows nothing: the second call goes on where the first ended."""
+    tree, plan = jax.tree.map(jnp.float32, random_tree()), {"a/kernel": 3, "b/kernel": 1, "c/kernel": 5}
+    nothing = jax.tree.map(jnp.zeros_like, factorize_tree(tree, plan, "svd"))
+    once = factorize_tree(tree, plan, "subspace", nothing)
+    twice = factorize_tree(tree, plan, "subspace", once)
+
+    def error(factors, path):
+        kernel = tree[path.split("/")[0]]["kernel"]
+        return float(jnp.linalg.norm(recover(factors[path]) - kernel))
+
+    best = factorize_tree(tree, plan, "svd")
+    assert {path: node.rank for path, node in twice.items()} == plan
+    for path in ("a/kernel", "c/kernel"):
+        assert error(best, path) <= error(twice, path) < error(once, path)
+
+
+def test_largest_ranks_serve_every_tier():
+    assert largest_ranks(({}, {"b": 5, "c": 2}, {"a": 1, "c": 3})) == {"a": 1, "b": 5, "c": 3}
+    assert largest_ranks(({}, {})) == {}
+
+
+@pytest.mark.parametrize(
+    ("method", "shapes"),
+    [
+        ("svd", {"svd": [(1, 5, 5), (1, 6, 12), (2, 8, 6)]}),
+        ("gram", {"eigh": [(1, 5, 5), (1, 6, 6), (2, 6, 6)]}),
+        # of the projections, at the largest rank of each batch
+        ("subspace", {"eigh": [(1, 2, 2), (1, 5, 5), (2, 3, 3)]}),
+    ],
+)
+def test_equal_matrix_shapes_share_one_decomposition(method, shapes):
+    tree, plan = jax.tree.map(jnp.float32, random_tree()), {"a/kernel": 3, "b/kernel": 1, "c/kernel": 5, "d/kernel": 2}
+    earlier = factorize_tree(tree, plan, "svd")
+    jaxpr = jax.make_jaxpr(lambda tree: factorize_tree(tree, plan, method, earlier))(tree)
+    found = {name: sorted(batches(jaxpr, name)) for name in ("svd", "eigh")}
+    assert {name: batch for name, batch in found.items() if batch} == shapes
+
+
+def batches(jaxpr, name):
+    """Shapes of what the decompositions of one kind are given, in the order they were traced."""
     return [
-        equation
+        equation.invars[0].aval.shape
         for inner in [jaxpr.jaxpr, *(e.params["jaxpr"].jaxpr for e in jaxpr.eqns if "jaxpr" in e.params)]
         for equation in inner.eqns
-        if equation.primitive.name == "svd"
+        if equation.primitive.name == name
     ]
 
 
-def test_decompositions_wait_for_one_another():
+@pytest.mark.parametrize("method", METHODS)
+def test_decompositions_wait_for_one_another(method):
     """Perturbing what an earlier decomposition returns reaches every later one: the program orders them."""
     tree, plan = random_tree(), {"a/kernel": 3, "c/kernel": 5, "d/kernel": 2}
     tree = jax.tree.map(jnp.float32, tree)
+    earlier = factorize_tree(tree, plan, "svd")
     for broken, reached in [("a", {"a", "c", "d"}), ("c", {"c", "d"}), ("d", {"d"})]:
         faulty = {**tree, broken: {**tree[broken], "kernel": jnp.full_like(tree[broken]["kernel"], jnp.nan)}}
-        factors = jax.jit(lambda tree: factorize_tree(tree, plan))(faulty)
+        factors = jax.jit(lambda tree: factorize_tree(tree, plan, method, earlier))(faulty)
         poisoned = {path.split("/")[0] for path, node in factors.items() if bool(jnp.isnan(node.u).any())}
         assert poisoned == reached

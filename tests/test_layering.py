@@ -7,15 +7,41 @@ import fedhm_jax
 
 ROOT = Path(fedhm_jax.__file__).parent
 FLOORS = [
-    {"errors", "tree", "convolution", "losses", "augmentation", "data.dataset"},
-    {"config", "costs", "decomposition", "norms", "optimizers", "aggregation", "client_data", "tiers", "data"},
-    {"results", "validation", "layers", "cohort", "network"},
-    {"config_file", "study", "models", "rank_plan", "width_plan", "objective", "devices", "evaluation", "budgets"},
+    {"errors", "files", "interruption", "tree", "convolution", "losses", "augmentation", "truncation", "data.dataset"},
+    {
+        "config",
+        "costs",
+        "decomposition",
+        "norms",
+        "optimizers",
+        "aggregation",
+        "client_data",
+        "tiers",
+        "data",
+        "sharding",
+        "distributed",
+    },
+    {"results", "validation", "layers", "cohort", "network", "acceptance", "privacy"},
+    {
+        "config_file",
+        "study",
+        "models",
+        "rank_plan",
+        "width_plan",
+        "objective",
+        "devices",
+        "evaluation",
+        "budgets",
+        "checkpoint",
+        "robust",
+        "divergence",
+    },
     {"study_file", "client", "strategies.base"},
     {"strategies", "reporting"},
-    {"engine", "model_preparation", "strategy_preparation"},
+    {"engine", "model_preparation", "strategy_preparation", "merge_preparation"},
     {"preparation", "seeds", "round_record"},
-    {"program"},
+    {"program", "resumption"},
+    {"host_loop"},
     {"simulation"},
     {"comparison"},
     {"cli"},
@@ -49,7 +75,17 @@ def test_imports_point_downward():
 
 
 def test_numeric_code_does_not_see_the_config():
-    allowed = {"preparation", "model_preparation", "strategy_preparation", "simulation", "comparison", "cli"}
+    allowed = {
+        "preparation",
+        "model_preparation",
+        "strategy_preparation",
+        "merge_preparation",
+        "simulation",
+        "resumption",
+        "host_loop",
+        "comparison",
+        "cli",
+    }
     allowed |= {"validation", "config_file", "study", "study_file", "results", "reporting"}
     for path in sorted(ROOT.rglob("*.py")):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")

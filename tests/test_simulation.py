@@ -129,7 +129,7 @@ def test_the_run_folder_tells_the_whole_story(tmp_path):
     records = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
     assert records == [dict(record) for record in result.history]
     assert {path.name for path in folder.iterdir()} == {
-        "config.toml", "costs.csv", "partition.png", "records.jsonl", "summary.json", "accuracy.png",
+        "config.toml", "costs.csv", "partition.png", "records.jsonl", "summary.json", "accuracy.png", "checkpoints",
     }  # fmt: skip
     assert read_config(folder / "config.toml") == SMALL
     with pytest.raises(ConfigError, match=r"output\.folder"):

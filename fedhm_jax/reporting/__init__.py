@@ -13,23 +13,27 @@ With ``config.output.folder`` set, the folder receives
 | costs.csv       | at the start           | one `TierCost` a row                                         |
 | partition.png   | at the start           | every client's classes and samples, clients ordered by tier  |
 | records.jsonl   | round by round         | one `Record` a line; complete up to an interruption          |
-| summary.json    | at the end             | final metrics, costs, versions, device, seconds              |
+| summary.json    | at the end             | final metrics, costs, privacy, versions, device, seconds     |
 | accuracy.png    | at the end             | accuracy by round and by traffic, training loss by round     |
+
+A run that goes on after an interruption says so with ``report.start(plan, history)``, and records.jsonl is cut to the
+rounds that are finished.
 
 With ``config.output.progress`` set, a progress bar is shown and the final tables are printed.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedhm_jax.config import SimulationConfig
+from fedhm_jax.files import replacing, writing
 from fedhm_jax.reporting.comparison_report import comparison_table, print_comparison, write_comparison
 from fedhm_jax.reporting.figures import partition_figure, save_figure, training_figure
 from fedhm_jax.reporting.progress import round_progress
-from fedhm_jax.reporting.records import append_record, create_folder, write_costs, write_summary
-from fedhm_jax.reporting.tables import accuracy_table, cost_table, print_result
+from fedhm_jax.reporting.records import append_record, create_folder, reopen_folder, write_costs, write_summary
+from fedhm_jax.reporting.tables import accuracy_table, cost_table, failure_table, print_result
 from fedhm_jax.results import Record, RunPlan, SimulationResult
 
 __all__ = [
@@ -37,6 +41,7 @@ __all__ = [
     "accuracy_table",
     "comparison_table",
     "cost_table",
+    "failure_table",
     "partition_figure",
     "print_comparison",
     "print_result",
@@ -58,29 +63,41 @@ class Report:
     folder: Path | None
     show: Callable[[Record], None] | None
 
-    def start(self, plan: RunPlan) -> None:
+    def start(self, plan: RunPlan, history: Sequence[Record] | None = None) -> None:
         """Creates the folder and writes what is known before the first round.
 
         Args:
             plan: the run's plan.
+            history: the rounds that are finished, of a run that goes on in its folder; None for a new run.
 
         Raises:
-            ConfigError: if the folder exists already or cannot be made.
+            ConfigError: if the folder of a new run exists already or cannot be made.
+            WriteError: a file could not be written.
         """
-        if self.folder is not None:
-            create_folder(self.folder, plan.config)
-            write_costs(self.folder, plan.costs)
-            figure = partition_figure(plan.label_counts, plan.tier_of_client, plan.tier_names)
-            save_figure(figure, self.folder / "partition.png")
+        if self.folder is None:
+            return
+        with writing("the run's first files", self.folder):
+            if history is None:
+                create_folder(self.folder, plan.config)
+            else:
+                reopen_folder(self.folder, plan.config, history)
+            if not history:
+                write_costs(self.folder, plan.costs)
+                figure = partition_figure(plan.label_counts, plan.tier_of_client, plan.tier_names)
+                save_figure(figure, self.folder / "partition.png")
 
     def round(self, record: Record) -> None:
         """Appends the round's record and moves the progress bar.
 
         Args:
             record: the round that has just ended.
+
+        Raises:
+            WriteError: the record could not be written; the earlier ones are intact.
         """
         if self.folder is not None:
-            append_record(self.folder, record)
+            with writing(f"the record of round {record['round']}", self.folder):
+                append_record(self.folder, record)
         if self.show is not None:
             self.show(record)
 
@@ -89,10 +106,15 @@ class Report:
 
         Args:
             result: the finished run.
+
+        Raises:
+            WriteError: a file could not be written; the earlier ones are intact.
         """
         if self.folder is not None:
-            write_summary(self.folder, result)
-            save_figure(training_figure(result.history), self.folder / "accuracy.png")
+            with writing("the figure and the summary", self.folder):
+                with replacing(self.folder / "accuracy.png") as part:
+                    save_figure(training_figure(result.history), part)
+                write_summary(self.folder, result)
         if self.show is not None:
             print_result(result)
 

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 from fedhm_jax.config import SimulationConfig
 from fedhm_jax.config_file import read_config, write_config
 from fedhm_jax.errors import ConfigError
+from fedhm_jax.files import append_line, replacing
+from fedhm_jax.reporting.privacy import privacy_summary
 from fedhm_jax.results import Record, SimulationResult, TierCost
 
 
@@ -35,19 +37,33 @@ def create_folder(folder: Path, config: SimulationConfig) -> None:
         raise ConfigError.of("output.folder", str(folder), "a folder that does not exist yet") from error
     except OSError as error:
         raise ConfigError.of("output.folder", str(folder), f"a folder that can be made ({error.strerror})") from error
-    write_config(replace(config, output=replace(config.output, folder=None)), folder / "config.toml")
+    _write_config(folder, config)
     (folder / "records.jsonl").touch()
 
 
+def reopen_folder(folder: Path, config: SimulationConfig, history: Sequence[Record]) -> None:
+    """Brings the folder of a run that goes on to where it goes on from.
+
+    Args:
+        folder: the run's folder.
+        config: the run's config.
+        history: the rounds that are finished; records.jsonl will hold these and no others.
+    """
+    # an unfinished run has no summary; one of fewer rounds had
+    (folder / "summary.json").unlink(missing_ok=True)
+    _write_config(folder, config)
+    with replacing(folder / "records.jsonl") as part:
+        part.write_text("".join(f"{_line(record)}\n" for record in history), encoding="utf-8")
+
+
 def append_record(folder: Path, record: Record) -> None:
-    """Appends one line to records.jsonl; the line is on its way to disk when the call returns.
+    """Appends one line to records.jsonl, whole or not at all; it is on its way to disk when the call returns.
 
     Args:
         folder: the run's folder.
         record: the round; numbers that are not finite become null.
     """
-    with open(folder / "records.jsonl", "a", encoding="utf-8") as file:
-        file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
+    append_line(folder / "records.jsonl", _line(record))
 
 
 def write_costs(folder: Path, costs: Sequence[TierCost]) -> None:
@@ -64,7 +80,7 @@ def write_costs(folder: Path, costs: Sequence[TierCost]) -> None:
 
 
 def write_summary(folder: Path, result: SimulationResult) -> None:
-    """Writes summary.json: the last metrics, the tiers' costs, wall time, and what the run was made with.
+    """Writes summary.json: last metrics, the tiers' costs, the privacy guarantee, wall time, and what made the run.
 
     Args:
         folder: the run's folder.
@@ -75,6 +91,7 @@ def write_summary(folder: Path, result: SimulationResult) -> None:
     summary = {
         "final": result.final,
         "costs": [asdict(cost) for cost in result.costs],
+        "privacy": privacy_summary(result),
         "rounds": len(result.history),
         "seconds": math.fsum(record["seconds"] for record in result.history),
         "device": jax.devices()[0].device_kind,
@@ -85,9 +102,8 @@ def write_summary(folder: Path, result: SimulationResult) -> None:
             **{name: version(name) for name in ("fedhm-jax", "jax", "flax", "optax", "numpy")},
         },
     }
-    (folder / "summary.json").write_text(
-        json.dumps(_finite(summary), indent=2, allow_nan=False) + "\n", encoding="utf-8"
-    )
+    with replacing(folder / "summary.json") as part:
+        part.write_text(json.dumps(_finite(summary), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 class FinishedRun(NamedTuple):
@@ -146,6 +162,15 @@ def read_run(folder: Path) -> FinishedRun:
     except (OSError, ValueError, KeyError, TypeError) as error:
         allowed = f"the folder of a finished run; move it away to run it again ({type(error).__name__}: {error})"
         raise ConfigError.of("run", str(folder), allowed) from error
+
+
+def _write_config(folder: Path, config: SimulationConfig) -> None:
+    with replacing(folder / "config.toml") as part:
+        write_config(replace(config, output=replace(config.output, folder=None)), part)
+
+
+def _line(record: Record) -> str:
+    return json.dumps(_finite(record), allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from fedhm_jax.reporting.privacy import privacy_text
 from fedhm_jax.reporting.units import format_bytes, format_count
 from fedhm_jax.results import Record, SimulationResult, TierCost
 
@@ -67,8 +68,38 @@ def cost_table(costs: Sequence[TierCost], history: Sequence[Record] = ()) -> Tab
     return table
 
 
+_FAILURES = {"stragglers": "late", "dropouts": "dropped out", "rejected": "rejected"}
+
+
+def failure_table(history: Sequence[Record]) -> Table | None:
+    """How many sampled clients were merged, and how many were left out and why, over all rounds.
+
+    Args:
+        history: the rounds that were run.
+
+    Returns:
+        A table with a row per tier; None if nobody was left out.
+    """
+    left_out = {name: [record.get(name, {}) for record in history] for name in _FAILURES}
+    if not any(count for rounds in left_out.values() for counts in rounds for count in counts.values()):
+        return None
+    table = Table(title="Sampled clients, all rounds", title_justify="left", caption_justify="left")
+    table.add_column("tier")
+    for heading in ("merged", *_FAILURES.values()):
+        table.add_column(heading, justify="right")
+    for tier in history[-1]["clients"]:
+        merged = sum(record["clients"][tier] for record in history)
+        failed = [sum(counts.get(tier, 0) for counts in rounds) for rounds in left_out.values()]
+        table.add_row(tier, *(str(count) for count in (merged, *failed)))
+    empty = [str(record["round"]) for record in history if not any(record["clients"].values())]
+    if empty:
+        shown = ", ".join(empty[:10]) + (", ..." if len(empty) > 10 else "")
+        table.caption = f"The model was kept in {len(empty)} round{'s' * (len(empty) > 1)} without a client: {shown}"
+    return table
+
+
 def print_result(result: SimulationResult) -> None:
-    """Prints the accuracy table, the cost table and the folder of a finished run to standard output.
+    """Prints the tables, the privacy guarantee and the folder of a finished run to standard output.
 
     Args:
         result: the finished run.
@@ -76,6 +107,10 @@ def print_result(result: SimulationResult) -> None:
     console = Console()
     console.print(accuracy_table(result))
     console.print(cost_table(result.costs, result.history))
+    if (failures := failure_table(result.history)) is not None:
+        console.print(failures)
+    if (guarantee := privacy_text(result)) is not None:
+        console.print(guarantee, markup=False, highlight=False)
     if result.folder is not None:
         # a path must survive copying: no wrapping, no markup
         console.print(f"Written to {result.folder}", soft_wrap=True, markup=False, highlight=False)

@@ -25,9 +25,9 @@ class Row(NamedTuple):
 
 
 STRATEGIES: dict[str, Row] = {
-    "fedhm": Row(fedhm, ("history",)),
+    "fedhm": Row(fedhm, ("history", "decomposition")),
     "fedavg": Row(fedavg),
-    "fedavg_low_rank": Row(fedavg_low_rank),
+    "fedavg_low_rank": Row(fedavg_low_rank, ("decomposition",)),
     "heterofl": Row(heterofl, ("widths", "budget")),
     "fedrolex": Row(fedrolex, ("widths", "budget")),
     "fjord": Row(fjord, ("widths", "budget", "distillation")),

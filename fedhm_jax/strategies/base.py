@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 from fedhm_jax.aggregation import Contribution, weighted
 from fedhm_jax.client_data import Client
@@ -40,6 +41,7 @@ class Setting(NamedTuple):
         classifier: top-level layer whose columns (one a class) are averaged only over the clients that hold the class;
             None averages them over all.
         mean_samples: mean number of samples of a client.
+        compute_dtype: floating type of the clients' forward and backward passes; None for the parameters' own.
     """
 
     module: nn.Module
@@ -52,11 +54,12 @@ class Setting(NamedTuple):
     temperature: float = 1.0
     classifier: str | None = None
     mean_samples: float = 1.0
+    compute_dtype: DTypeLike | None = None
 
     @property
     def network(self) -> Network:
         """The module as pure functions."""
-        return network_of(self.module, self.has_statistics)
+        return network_of(self.module, self.has_statistics, self.compute_dtype)
 
 
 class Strategy(NamedTuple):

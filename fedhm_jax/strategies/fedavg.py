@@ -6,16 +6,17 @@ model: everyone trains the full model (an upper bound, for no weak device could)
 weakest tier, here FedHM's smallest factorized network, its factors averaged as parameters of their own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 
 from fedhm_jax.aggregation import Contribution, merge
 from fedhm_jax.client_data import Client
-from fedhm_jax.decomposition import RankPlan, factorize_tree, with_factors
+from fedhm_jax.decomposition import factorize_tree, with_factors
 from fedhm_jax.objective import supervised
 from fedhm_jax.strategies.base import Setting, Strategy, client_contribution, rank_plans, sum_tiers
 from fedhm_jax.tree import Params
+from fedhm_jax.truncation import DecompositionMethod
 
 
 def fedavg(setting: Setting) -> Strategy:
@@ -29,28 +30,31 @@ def fedavg(setting: Setting) -> Strategy:
 
     Source: arXiv 1602.05629, algorithm 1.
     """
-    return _one_model_for_all(setting, {}, "full model")
+    return _one_model_for_all(setting, init=lambda params, key: params, size="full model")
 
 
-def fedavg_low_rank(setting: Setting) -> Strategy:
+def fedavg_low_rank(setting: Setting, *, decomposition: DecompositionMethod = "auto") -> Strategy:
     """Every client of every tier trains the weakest tier's factorized network; factors are averaged as they are.
 
     Args:
         setting: what to build for; its largest rank factor decides.
+        decomposition: how the first model is factorized, as in `fedhm_jax.truncation.truncated`.
 
     Returns:
         The strategy; its state is the factorized model, which is the global model too.
 
     Source: the homogeneous baseline of FedHM (arXiv 2111.14655), section on experiments.
     """
-    return _one_model_for_all(setting, rank_plans(setting)[-1], f"ranks / {setting.rank_factors[-1]:g}")
-
-
-def _one_model_for_all(setting: Setting, plan: RankPlan, size: str) -> Strategy:
-    network, tiers = setting.network, len(setting.rank_factors)
+    plan = rank_plans(setting)[-1]
 
     def init(params: Params, key: jax.Array) -> Params:
-        return with_factors(params, factorize_tree(params, plan), plan) if plan else params
+        return with_factors(params, factorize_tree(params, plan, decomposition), plan)
+
+    return _one_model_for_all(setting, init, f"ranks / {setting.rank_factors[-1]:g}")
+
+
+def _one_model_for_all(setting: Setting, init: Callable[[Params, jax.Array], Params], size: str) -> Strategy:
+    network, tiers = setting.network, len(setting.rank_factors)
 
     def tier_model(state: Params, tier: int) -> Params:
         return state

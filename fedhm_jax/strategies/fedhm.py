@@ -5,7 +5,7 @@ Factorization", arXiv 2111.14655. Each round the server factorizes its kernels o
 directions its rank allows, and averages the recovered products of the trained factors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,10 +13,11 @@ import jax.numpy as jnp
 
 from fedhm_jax.aggregation import Contribution, merge
 from fedhm_jax.client_data import Client
-from fedhm_jax.decomposition import Factors, RankPlan, factorize_tree, recover_tree, with_factors
+from fedhm_jax.decomposition import Factors, RankPlan, factorize_tree, largest_ranks, recover_tree, with_factors
 from fedhm_jax.objective import supervised
 from fedhm_jax.strategies.base import Setting, Strategy, client_contribution, rank_plans, sum_tiers, weigh
 from fedhm_jax.tree import Params
+from fedhm_jax.truncation import DecompositionMethod
 
 
 class FedHMState(NamedTuple):
@@ -35,6 +36,7 @@ def fedhm(
     setting: Setting,
     *,
     history: bool = True,
+    decomposition: DecompositionMethod = "auto",
     plans: Sequence[RankPlan] | None = None,
 ) -> Strategy:
     """The FedHM strategy, ``W <- sum_k w_k u_k v_k``.
@@ -43,6 +45,8 @@ def fedhm(
         setting: what to build for.
         history: in a round without a client of the first tier, the old model joins as one more client of that tier,
             of mean sample count.
+        decomposition: how the server factorizes its kernels, as in `fedhm_jax.truncation.truncated`; ``subspace``
+            starts from the factors of the round before.
         plans: rank plan of each tier, an empty plan being the full-rank model itself; from the setting's rank factors
             if None.
 
@@ -64,11 +68,11 @@ def fedhm(
     """
     factors = setting.rank_factors
     plans = rank_plans(setting) if plans is None else plans
-    largest = {path: max(plan.get(path, 0) for plan in plans) for path in sorted(set().union(*plans))}
+    largest = largest_ranks(plans)
     network = setting.network
 
-    def with_model(params: Params) -> FedHMState:
-        return FedHMState(params, factorize_tree(params, largest))
+    def with_model(params: Params, earlier: Mapping[str, Factors] | None = None) -> FedHMState:
+        return FedHMState(params, factorize_tree(params, largest, decomposition, earlier))
 
     def tier_model(state: FedHMState, tier: int) -> Params:
         return with_factors(state.params, state.factors, plans[tier]) if plans[tier] else state.params
@@ -85,7 +89,7 @@ def fedhm(
             samples = jnp.asarray(setting.mean_samples, jax.tree.leaves(state.params)[0].dtype)
             every_class = jnp.ones((), bool)
             merged = sum_tiers([merged, weigh(setting, 0, state.params, clients[0] == 0, samples, every_class)])
-        return with_model(merge(state.params, merged))
+        return with_model(merge(state.params, merged), state.factors)
 
     return Strategy(
         init=lambda params, key: with_model(params),

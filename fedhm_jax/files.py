@@ -1,0 +1,102 @@
+"""Files that are there whole or not at all. Standard library only."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class WriteError(OSError):
+    """A run stopped because a file could not be written, on a full disk for instance.
+
+    The message is one sentence that names the round and the folder. Everything written before is intact.
+    """
+
+    @classmethod
+    def of(cls, what: str, folder: Path, error: Exception) -> "WriteError":
+        """Builds the standard sentence.
+
+        Args:
+            what: what was to be written, such as ``"the record of round 3"``.
+            folder: where.
+            error: why it failed.
+
+        Returns:
+            The exception, ready to raise.
+
+        Example:
+            >>> str(WriteError.of("the record of round 3", Path("runs/a"), OSError(28, "No space left on device")))
+            "the record of round 3 could not be written to 'runs/a' (No space left on device)"
+        """
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        return cls(f"{what} could not be written to {str(folder)!r} ({reason})")
+
+
+@contextmanager
+def writing(what: str, folder: Path) -> Iterator[None]:
+    """Turns a failure to write into one sentence.
+
+    Args:
+        what: what is written, such as ``"the record of round 3"``.
+        folder: where.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        WriteError: the block raised an OSError.
+    """
+    try:
+        yield
+    except WriteError:
+        raise
+    except OSError as error:
+        raise WriteError.of(what, folder, error) from error
+
+
+def append_line(path: Path, line: str) -> None:
+    """Appends one line; if it does not fit on the disk, the file stays as it was.
+
+    Args:
+        path: the file.
+        line: text without an end of line.
+
+    Raises:
+        OSError: the line could not be written.
+    """
+    with open(path, "ab", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        rest = f"{line}\n".encode()
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError:
+            file.truncate(end)
+            raise
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write under another name; it is moved into place when the block ends, so no part of it is ever there.
+
+    Args:
+        path: the file; what it held before is replaced.
+
+    Yields:
+        The path to write to. If the block fails, the path is removed, and the file is as it was.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with replacing(Path(folder) / "a.txt") as part:
+        ...         _ = part.write_text("new")
+        ...     [path.name for path in Path(folder).iterdir()], (Path(folder) / "a.txt").read_text()
+        (['a.txt'], 'new')
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    except Exception:
+        part.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,185 @@
+"""What the host does between dispatches: sample cohorts, start rounds, evaluate now and then, write records."""
+
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from fedhm_jax.checkpoint import Checkpoint, is_due, remove_later, write_checkpoint
+from fedhm_jax.cohort import Cohort, sample_cohort
+from fedhm_jax.config import LocalConfig, SimulationConfig
+from fedhm_jax.devices import drop_stragglers
+from fedhm_jax.errors import LostProcessError
+from fedhm_jax.interruption import Interrupted, stop_signals, wait
+from fedhm_jax.optimizers import learning_rate_schedule
+from fedhm_jax.preparation import Preparation
+from fedhm_jax.program import program_of
+from fedhm_jax.results import Record
+from fedhm_jax.resumption import leaves_on_host
+from fedhm_jax.round_record import test_record, training_record
+from fedhm_jax.strategies.base import State
+
+Blocks = Generator[tuple[list[list[Record]], list[State]], None, None]
+"""After every dispatch, the records of its rounds (a list over rounds of lists over runs) and the runs' states."""
+
+MOST_ROUNDS = 64
+"""Most rounds of one dispatch."""
+
+DISPATCH_SECONDS = 0.5
+"""Rounds that take less than this go together, so that the host costs little and a progress bar still moves."""
+
+
+class _Plan(NamedTuple):
+    """One run's part of a round, decided on the host."""
+
+    cohort: Cohort
+    learning_rate: float
+    stragglers: np.ndarray
+    simulated_seconds: float
+
+
+def run_rounds(
+    configs: Sequence[SimulationConfig], runs: Sequence[Preparation], before: Sequence[Sequence[Record]]
+) -> Blocks:
+    """Runs rounds, several in a row where nobody needs to look in between.
+
+    Args:
+        configs: one a run; they differ in seed, learning rate and folder only.
+        runs: what was prepared from them.
+        before: records of each run's finished rounds.
+
+    Yields:
+        Records and states.
+    """
+    config = configs[0]
+    first, rounds, every = len(before[0]), config.server.rounds, config.evaluation.every
+    if first == rounds:
+        return
+    looks = {every, rounds, *([config.checkpoint.every] if config.checkpoint.every else [])}
+    program = program_of(runs, min(MOST_ROUNDS, *looks))
+    schedules = [_schedule(one.local, rounds) for one in configs]
+    state = program.state
+    last: list[Record] = [history[-1] if history else {} for history in before]
+    seconds = DISPATCH_SECONDS
+    while first < rounds:
+        started = time.perf_counter()
+        until_look = min(look - first % look for look in looks)
+        count = min(until_look, MOST_ROUNDS, max(int(DISPATCH_SECONDS / seconds), 1))
+        plans = [
+            [_plan(config, run, schedule, number) for run, schedule in zip(runs, schedules, strict=True)]
+            for number in range(first, first + count)
+        ]
+        cohorts = [[plan.cohort for plan in each] for each in plans]
+        rates = [[plan.learning_rate for plan in each] for each in plans]
+        due = first + count == rounds or (first + count) % every == 0
+        with _others_are_there(first):
+            state, trained = program.rounds(state, first, cohorts, rates)
+            tested = program.evaluate(state) if due else [{}] * len(runs)
+            wait(partial(jax.block_until_ready, (trained, tested)))
+            collected, tested_now = jax.device_get((trained, tested))
+        seconds = (time.perf_counter() - started) / count
+        block: list[list[Record]] = []
+        for index, (each, metrics) in enumerate(zip(plans, program.metrics(collected), strict=True)):
+            tests = tested_now if index == count - 1 else [{}] * len(runs)
+            last = [
+                _record(run, first + index + 1, plan, trained, tested, previous, seconds / len(runs))
+                for run, plan, trained, tested, previous in zip(runs, each, metrics, tests, last, strict=True)
+            ]
+            block.append(last)
+        first += count
+        yield block, program.states(state)
+
+
+@contextmanager
+def _others_are_there(finished: int) -> Iterator[None]:
+    """Says which process failed where several run one simulation: the others notice it by a failed sum."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        raise LostProcessError.after(finished) from error
+
+
+def _schedule(local: LocalConfig, rounds: int) -> Callable[[int], float]:
+    return learning_rate_schedule(
+        local.schedule,
+        local.learning_rate,
+        rounds=rounds,
+        milestones=local.milestones,
+        decay_rate=local.decay_rate,
+    )
+
+
+def _plan(config: SimulationConfig, run: Preparation, schedule: Callable[[int], float], number: int) -> _Plan:
+    sampled = sample_cohort(number, **run.sampling._asdict())
+    cohort, stragglers, took = drop_stragglers(sampled, run.client_seconds, config.devices.deadline)
+    return _Plan(cohort, schedule(number), stragglers, took)
+
+
+def _record(
+    run: Preparation, number: int, plan: _Plan, metrics: Any, tested: Any, previous: Record, seconds: float
+) -> Record:
+    took = plan.simulated_seconds
+    return {
+        "round": number,
+        "learning_rate": plan.learning_rate,
+        **training_record(metrics, plan.stragglers, run.plan.costs, previous),
+        "simulated_seconds": took,
+        "total_simulated_seconds": previous.get("total_simulated_seconds", 0.0) + took,
+        **test_record(tested, ("global", *run.plan.tier_names)),
+        "seconds": seconds,
+    }
+
+
+def with_checkpoints(
+    folder: Path, blocks: Blocks, config: SimulationConfig, before: Sequence[Record], facts: Mapping[str, Any]
+) -> Blocks:
+    """The rounds of one run, a checkpoint after some of them, and an end after the dispatch in which a signal came.
+
+    A checkpoint holds all records, and the first is written before the first record is reported: records whose
+    checkpoint was lost with the process can always be made again.
+
+    Args:
+        folder: the run's.
+        blocks: from `run_rounds`, of one run.
+        config: the run's.
+        before: records of the finished rounds.
+        facts: what a resumed run must share, from `fedhm_jax.resumption.facts_of`.
+
+    Yields:
+        The same blocks.
+
+    Raises:
+        Interrupted: after Ctrl-C or SIGTERM.
+        WriteError: a checkpoint could not be written.
+    """
+    import orbax.checkpoint  # noqa: F401  the time that it takes must not pass for that of the first checkpoint
+
+    remove_later(folder, len(before))
+    history, total, cadence = list(before), config.server.rounds, config.checkpoint
+    ended, taken = time.perf_counter(), 0.0
+
+    def save(state: State) -> None:
+        nonlocal ended, taken
+        started = time.perf_counter()
+        write_checkpoint(folder, Checkpoint(len(history), leaves_on_host(state), history, facts), cadence.keep)
+        ended = time.perf_counter()
+        taken = ended - started
+
+    with stop_signals(announce=config.output.progress) as stopping:
+        for block, states in blocks:
+            history += [records[0] for records in block]
+            due = is_due(cadence.every, len(history), total, time.perf_counter() - ended, taken)
+            if due:
+                save(states[0])
+            yield block, states
+            if (signal := stopping()) is not None and len(history) < total:
+                if not due:
+                    save(states[0])
+                raise Interrupted(folder, len(history), signal)

@@ -1,0 +1,251 @@
+"""Where an interrupted run goes on, and whether it may.
+
+All randomness of a run follows from ``server.seed`` and the number of the round: the cohort is drawn from the seed and
+the round, and the round's PRNG key is the run's key folded with the round. So the number of finished rounds is the
+state of both the sampler and the PRNG. A checkpoint holds digests of the key and of what the sampler draws from, and a
+run that would draw otherwise is refused.
+
+The code is known by the versions of this package and of the libraries that compute; changes to the source without a
+new version are not noticed.
+"""
+
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
+from hashlib import blake2b
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from fedhm_jax.checkpoint import Checkpoint, DamagedCheckpoint, checkpoints, read_checkpoint, read_manifest
+from fedhm_jax.config import SimulationConfig
+from fedhm_jax.config_file import config_from_dict, config_to_dict, read_config
+from fedhm_jax.errors import ConfigError
+from fedhm_jax.preparation import Preparation
+from fedhm_jax.reporting.records import is_finished
+from fedhm_jax.strategies.base import State
+from fedhm_jax.validation import check_config, check_types
+
+_FREE = {"data.data_dir", "data.cache_dir", "output.folder", "output.progress", "checkpoint.every", "checkpoint.keep"}
+"""Fields that may be others when a run goes on: they do not change its results."""
+
+
+class Start(NamedTuple):
+    """Where a run begins.
+
+    Attributes:
+        config: what to run, with the run's folder.
+        checkpoint: the finished rounds; None if the run was stopped before its first checkpoint.
+        finished: nothing is left to do.
+    """
+
+    config: SimulationConfig
+    checkpoint: Checkpoint | None
+    finished: bool
+
+
+def find_start(resume: Path | str, config: SimulationConfig | None = None) -> Start:
+    """Finds the checkpoint that a run goes on from, and checks that it can.
+
+    ``server.rounds`` may be another number than the run was started with, but not below the rounds that are finished,
+    and not with a cosine schedule, whose learning rates depend on it. Folders, ``output.progress`` and ``checkpoint``
+    may change as well; nothing else.
+
+    Args:
+        resume: the run's folder, for its latest checkpoint, or one checkpoint's folder.
+        config: the config to go on with; the run's own if None.
+
+    Returns:
+        The start, its checkpoint checked byte by byte.
+
+    Raises:
+        ConfigError: there is no such run; the config is not the run's; or the checkpoint is damaged, or was written
+            with other versions or devices. The sentence then ends with the newest checkpoint that can be used instead.
+    """
+    folder, place = _run_and_checkpoint(Path(resume))
+    stored = stored_config(resume)
+    if config is None:
+        config = stored
+    check_types(config)
+    config = _in_folder(config, folder)
+    check_config(replace(config, output=replace(config.output, folder=None)))
+    for name, now, then in _differences(config, stored):
+        raise ConfigError.of(name, now, f"{then!r}, as in the run that is resumed")
+    if place is None:
+        _refuse_lost_checkpoints(folder)
+        return Start(config, None, finished=False)
+    problem = _problem(place, config)
+    if problem is not None:
+        others = (other for other in reversed(checkpoints(folder)) if other != place)
+        good = next((other for other in others if _problem(other, config) is None), None)
+        instead = "no other checkpoint of the run can be used" if good is None else f"the newest good one is {good}"
+        raise ConfigError(f"the checkpoint {place} {problem}; {instead}")
+    checkpoint = read_checkpoint(place)
+    return Start(config, checkpoint, is_finished(folder) and checkpoint.round == config.server.rounds)
+
+
+def stored_config(resume: Path | str) -> SimulationConfig:
+    """The config that a run was started with.
+
+    Args:
+        resume: the run's folder, or one of its checkpoints.
+
+    Returns:
+        The config, with the run's folder.
+
+    Raises:
+        ConfigError: there is no such run.
+    """
+    folder, _ = _run_and_checkpoint(Path(resume))
+    return _in_folder(read_config(folder / "config.toml"), folder)
+
+
+def facts_of(config: SimulationConfig, run: Preparation) -> dict[str, Any]:
+    """What tells a run from others: its config, where it is computed, and digests of what it begins with.
+
+    Args:
+        config: the run's config.
+        run: its parts, before the first round.
+
+    Returns:
+        Mappings that can be written as JSON.
+    """
+    return {"config": config_to_dict(config), "environment": environment(), "beginnings": _beginnings(run)}
+
+
+def environment() -> dict[str, str]:
+    """What results depend on to the last bit, beside config and data.
+
+    Returns:
+        Versions, machine and devices.
+    """
+    return {
+        **{name: version(name) for name in ("fedhm-jax", "jax", "jaxlib", "flax", "optax", "numpy")},
+        "machine": platform.machine(),
+        "device": jax.devices()[0].device_kind,
+        "number of devices": str(jax.device_count()),
+    }
+
+
+def leaves_on_host(state: State) -> list[np.ndarray]:
+    """The arrays of a server state, for a checkpoint.
+
+    Args:
+        state: any pytree; PRNG keys become their data.
+
+    Returns:
+        One array a leaf.
+    """
+    return [np.asarray(leaf) for leaf in jax.device_get([_plain(leaf) for leaf in jax.tree.leaves(state)])]
+
+
+def with_checkpoint(run: Preparation, checkpoint: Checkpoint, facts: Mapping[str, Any]) -> Preparation:
+    """A run as it was after the checkpoint's round.
+
+    Args:
+        run: the run before its first round.
+        checkpoint: from `find_start`.
+        facts: of the run, from `facts_of`.
+
+    Returns:
+        The run with the server state of the checkpoint, on the devices it was prepared for.
+
+    Raises:
+        ConfigError: the run begins with other data, another model, sampler or key than the checkpoint's.
+    """
+    for name, digest in facts["beginnings"].items():
+        if digest != checkpoint.facts["beginnings"].get(name):
+            raise ConfigError(f"{name} must be the same as when the run to resume began, but is not")
+    leaves, structure = jax.tree.flatten(run.state)
+    arrays = [_placed_like(leaf, array) for leaf, array in zip(leaves, checkpoint.arrays, strict=True)]
+    return run._replace(state=jax.tree.unflatten(structure, arrays))
+
+
+def _run_and_checkpoint(resume: Path) -> tuple[Path, Path | None]:
+    """A run's folder, and the checkpoint that is meant, if there is one."""
+    chosen = resume.parent.name == "checkpoints"
+    folder = resume.parent.parent if chosen else resume
+    if not resume.is_dir() or not (folder / "config.toml").is_file():
+        raise ConfigError.of("resume", str(resume), "the folder of a run, which holds its config.toml and checkpoints")
+    return folder, resume if chosen else next(reversed(checkpoints(folder)), None)
+
+
+def _in_folder(config: SimulationConfig, folder: Path) -> SimulationConfig:
+    given = config.output.folder
+    if given is not None and given.absolute() != folder.absolute():
+        raise ConfigError.of("output.folder", str(given), f"unset or {str(folder)!r}, the folder of the run to resume")
+    return replace(config, output=replace(config.output, folder=folder))
+
+
+def _refuse_lost_checkpoints(folder: Path) -> None:
+    """The first checkpoint is written before the first record; without any, what is there must not be overwritten."""
+    records = folder / "records.jsonl"
+    if is_finished(folder) or (records.exists() and records.read_bytes().strip()):
+        raise ConfigError.of("resume", str(folder), "the folder of a run whose checkpoints are still there")
+
+
+def _problem(place: Path, config: SimulationConfig) -> str | None:
+    """Why a run cannot go on from a checkpoint, in words that follow the checkpoint's path."""
+    try:
+        manifest = read_manifest(place)
+    except DamagedCheckpoint as error:
+        return str(error)
+    facts = manifest["facts"]
+    for name, here in environment().items():
+        if here != (then := facts["environment"].get(name)):
+            return f"was written with {name} {then}, but here it is {here}"
+    for name, now, then in _differences(config, config_from_dict(facts["config"])):
+        return f"was written with {name} {then!r}, but now it is {now!r}"
+    if config.server.rounds < manifest["round"]:
+        return f"has finished {manifest['round']} rounds, more than server.rounds, which is {config.server.rounds}"
+    return None
+
+
+def _differences(config: SimulationConfig, stored: SimulationConfig) -> Iterator[tuple[str, Any, Any]]:
+    """Name and both values of every field that differs and must not."""
+    free = _FREE if config.local.schedule == "cosine" else {*_FREE, "server.rounds"}
+    for section in fields(SimulationConfig):
+        now, then = getattr(config, section.name), getattr(stored, section.name)
+        for entry in fields(now):
+            name, values = f"{section.name}.{entry.name}", (getattr(now, entry.name), getattr(then, entry.name))
+            if name not in free and values[0] != values[1]:
+                yield name, *values
+
+
+def _beginnings(run: Preparation) -> dict[str, str]:
+    """Digests by what they are of. Of the training images, mean and deviation must do: the images may be many."""
+    return {
+        "the training set": _digest([array for name, array in run.data._asdict().items() if name != "images"]),
+        "the test set": _digest(run.test),
+        "the sampling of cohorts": _digest((run.sampling, run.client_seconds)),
+        "the PRNG key": _digest(run.key),
+        "the model before the first round": _digest((run.state, [str(cost) for cost in run.plan.costs])),
+    }
+
+
+def _digest(tree: Any) -> str:
+    """Of the structure of a tree, and of type, shape and value of every leaf."""
+    total = blake2b(str(jax.tree.structure(tree)).encode(), digest_size=32)
+    for leaf in jax.tree.leaves(tree):
+        array = np.asarray(_plain(leaf))
+        total.update(f"{array.dtype} {array.shape}".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _plain(leaf: Any) -> Any:
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _placed_like(leaf: jax.Array, array: np.ndarray) -> jax.Array:
+    """On the leaf's devices; in memory of its own, since a round gives the state's memory away."""
+    if _is_key(leaf):
+        return jax.random.wrap_key_data(_placed_like(jax.random.key_data(leaf), array), impl=jax.random.key_impl(leaf))
+    return jax.device_put(array, leaf.sharding, may_alias=False)

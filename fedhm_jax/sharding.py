@@ -1,0 +1,175 @@
+"""Work spread over devices: each takes its share of the clients of a round and of the batches of the test set."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from fedhm_jax.errors import ConfigError
+
+CLIENTS = "clients"
+"""Name of the mesh axis."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of a list of things that one device works on: every ``devices``-th, from ``index`` on.
+
+    Neighbours in a list ordered by size go to different devices, so no device waits long for another.
+
+    Attributes:
+        index: number of the device on the mesh.
+        devices: how many there are.
+
+    Example:
+        >>> second = Share(1, 2)
+        >>> second.of(jnp.array([5, 6, 7])).tolist(), int(second.count(3))
+        ([6, 0], 1)
+    """
+
+    index: jax.Array | int
+    devices: int
+
+    def of(self, things: Any) -> Any:
+        """The device's own things, padded with zeros to the longest share.
+
+        Args:
+            things: tree of arrays (things, ...).
+
+        Returns:
+            Tree of arrays (ceil(things / devices), ...).
+        """
+        if self.devices == 1:
+            return things
+
+        def own(array: jax.Array) -> jax.Array:
+            padding = -array.shape[0] % self.devices
+            padded = jnp.pad(array, ((0, padding), *[(0, 0)] * (array.ndim - 1)))
+            rows = padded.reshape(-1, self.devices, *array.shape[1:])
+            return lax.dynamic_index_in_dim(rows, self.index, axis=1, keepdims=False)
+
+        return jax.tree.map(own, things)
+
+    def count(self, things: jax.Array | int) -> jax.Array | int:
+        """How many of a list's things are the device's own.
+
+        Args:
+            things: length of the list.
+
+        Returns:
+            ``ceil((things - index) / devices)``.
+        """
+        return things if self.devices == 1 else -((self.index - things) // self.devices)
+
+    def sum(self, tree: Any) -> Any:
+        """Sum over all devices, the same on each.
+
+        Args:
+            tree: arrays of this device.
+
+        Returns:
+            The tree of sums.
+        """
+        return tree if self.devices == 1 else lax.psum(tree, CLIENTS)
+
+    def gather(self, tree: Any) -> Any:
+        """The rows of all devices, one device after another, the same on each.
+
+        Args:
+            tree: arrays (rows, ...) of this device.
+
+        Returns:
+            Tree of arrays (devices * rows, ...).
+        """
+        return tree if self.devices == 1 else lax.all_gather(tree, CLIENTS, tiled=True)
+
+
+EVERYTHING = Share(0, 1)
+"""The share of a device that is alone."""
+
+
+def client_mesh(devices: int | None) -> Mesh | None:
+    """The devices that a run spreads over, as a mesh of one axis.
+
+    Args:
+        devices: how many; None takes all there are, but one where they are only a CPU's threads.
+
+    Returns:
+        The mesh, or None for a single device.
+
+    Raises:
+        ConfigError: there are not so many.
+
+    Example:
+        >>> client_mesh(1) is None
+        True
+    """
+    there = jax.device_count()
+    if devices is None:
+        devices = 1 if jax.default_backend() == "cpu" and jax.process_count() == 1 else there
+    if devices > there:
+        allowed = f"at most {there}, the number of devices that JAX sees"
+        if jax.default_backend() == "cpu":
+            allowed += "; a CPU shows as more after jax.config.update('jax_num_cpu_devices', n) at the very beginning"
+        raise ConfigError.of("server.devices", devices, allowed)
+    if jax.process_count() > 1 and devices < there:
+        raise ConfigError.of("server.devices", devices, f"{there}, all devices of all processes, or unset")
+    return None if devices == 1 else jax.make_mesh((devices,), (CLIENTS,), devices=jax.devices()[:devices])
+
+
+def spread(function: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
+    """A function of a share and of replicated arguments, run on every device of a mesh.
+
+    Args:
+        function: ``function(share, *args) -> results``, the results summed with `Share.sum`, so equal on all devices.
+        mesh: from `client_mesh`.
+
+    Returns:
+        ``call(*args) -> results``.
+
+    Example:
+        >>> def total(share, values):
+        ...     return share.sum(share.of(values).sum())
+        >>> int(spread(total, None)(jnp.array([1, 2, 3])))
+        6
+    """
+    if mesh is None:
+        return partial(function, EVERYTHING)
+    devices = mesh.devices.size
+
+    def on_device(*args: Any) -> Any:
+        return function(Share(lax.axis_index(CLIENTS), devices), *args)
+
+    # With its default check, shard_map sums every gradient by a replicated array over the mesh: each client would
+    # train on the gradients of all.
+    return jax.shard_map(on_device, mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False)
+
+
+def replicate(tree: Any, mesh: Mesh | None) -> Any:
+    """A copy of a tree on every device of a mesh.
+
+    Args:
+        tree: arrays or PRNG keys that every process holds.
+        mesh: from `client_mesh`; None leaves the tree where it is.
+
+    Returns:
+        The tree.
+    """
+    if mesh is None:
+        return tree
+    sharding = NamedSharding(mesh, P())
+
+    def place(leaf: Any) -> Any:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(place(jax.random.key_data(leaf)))
+        values = np.asarray(leaf)
+        return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
+
+    return jax.tree.map(place, tree)

@@ -1,0 +1,111 @@
+"""Rounds of a small problem under a merge rule, and strategies in which some clients send back something else."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from strategy_battery import SIZES, Build, client_data, first_params, setting_for
+
+from fedhm_jax.acceptance import PLAIN_MEAN, MergeRule
+from fedhm_jax.aggregation import Contribution
+from fedhm_jax.client import LocalTraining, TrainMetrics
+from fedhm_jax.client_data import Client
+from fedhm_jax.cohort import Cohort
+from fedhm_jax.decomposition import recover_tree
+from fedhm_jax.engine import build_engine
+from fedhm_jax.strategies import Setting, Strategy, fedhm
+
+Change = Callable[[Any, Any], Any]
+"""``change(received, trained) -> sent``, leaf by leaf."""
+
+
+class Rounds(NamedTuple):
+    """A strategy and its compiled round.
+
+    Attributes:
+        strategy: the strategy.
+        state: its first state.
+        play: ``play(state, cohort) -> (state, metrics)``.
+        traces: grows by one whenever the round is traced.
+    """
+
+    strategy: Strategy
+    state: Any
+    play: Callable[[Any, Cohort], tuple[Any, tuple[TrainMetrics, ...]]]
+    traces: list[int]
+
+
+def two_tiers(**changes: Any) -> Setting:
+    """A full-rank tier and a low-rank one, every client's columns counting."""
+    return setting_for("mlp", (1.0, 4.0), **({"classifier": None} | changes))
+
+
+def rounds(
+    rule: MergeRule = PLAIN_MEAN,
+    *,
+    build: Build = fedhm,
+    setting: Setting | None = None,
+    chunk: int = 1,
+    data: Any = None,
+    mesh: Any = None,
+    rate: float = 0.05,
+    dtype: Any = jnp.float32,
+) -> Rounds:
+    """Puts a strategy to work under a merge rule."""
+    setting = two_tiers() if setting is None else setting
+    strategy = build(setting)
+    training = LocalTraining(lambda rate: optax.sgd(rate, momentum=0.9), batch_size=4)
+    names = [f"tier {tier}" for tier in range(len(setting.rank_factors))]
+    engine = build_engine(strategy, training, max(SIZES), names, chunk, mesh, rule)
+    samples, traces = client_data(dtype) if data is None else data, []
+
+    def step(state: Any, sampled: Cohort) -> Any:
+        traces.append(1)
+        return engine.round_step(state, samples, sampled, jnp.asarray(rate, dtype), jax.random.key(3))
+
+    state = jax.jit(strategy.init)(first_params(setting, dtype), jax.random.key(5))
+    return Rounds(strategy, state, jax.jit(step), traces)
+
+
+def tampering(clients: tuple[int, ...], change: Change, build: Build = fedhm, products: bool = True) -> Build:
+    """A strategy in which some clients change what they have trained before they send it.
+
+    Args:
+        clients: their indices.
+        change: what they make of it.
+        build: the strategy.
+        products: factors are multiplied out before.
+
+    Returns:
+        Builder of the strategy with these clients.
+    """
+
+    def wrapped(setting: Setting) -> Strategy:
+        honest = build(setting)
+
+        def contribute(state: Any, tier: int, trained: Any, client: Client) -> Contribution:
+            received = honest.distribute(state, tier, client)
+            if products:
+                received, trained = recover_tree(received), recover_tree(trained)
+            wrong = jnp.isin(client.id, jnp.array(clients, jnp.int32))
+            sent = jax.tree.map(lambda before, after: jnp.where(wrong, change(before, after), after), received, trained)
+            return honest.contribute(state, tier, sent, client)
+
+        return honest._replace(contribute=contribute)
+
+    return wrapped
+
+
+def poison(value: float) -> Change:
+    """Puts one number into the first place of every array."""
+    return lambda before, after: after.at[(0,) * after.ndim].set(value)
+
+
+def same_bits(one: Any, other: Any) -> None:
+    """Asserts that two trees are equal to the bit; NaN equals nothing."""
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for mine, theirs in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        assert np.array_equal(np.asarray(mine), np.asarray(theirs))
