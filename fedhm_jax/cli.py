@@ -21,7 +21,7 @@ import tyro
 
 from fedhm_jax.config import OutputConfig, SimulationConfig
 from fedhm_jax.config_file import read_config
-from fedhm_jax.errors import ConfigError, DivergedError, LostProcessError
+from fedhm_jax.errors import ConfigError, DivergedError
 from fedhm_jax.files import WriteError
 from fedhm_jax.interruption import Interrupted
 from fedhm_jax.study_file import read_study
@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"fedhm: error: {error}", file=sys.stderr)
         return _BAD_INPUT
-    except (WriteError, DivergedError, LostProcessError) as error:
+    except (WriteError, DivergedError) as error:
         print(f"fedhm: error: {error}", file=sys.stderr)
         return _STOPPED
 
@@ -194,9 +194,10 @@ def _prepare_jax(asked: _Simulate) -> None:
         # A CPU shows as one device unless it is asked for more; of several processes each has its share.
         jax.config.update("jax_num_cpu_devices", max(devices // asked.processes, 1))
     if asked.coordinator is not None:
-        from fedhm_jax.distributed import join
+        from fedhm_jax.distributed import join, keep_watch
 
         join(asked.coordinator, asked.processes, asked.process)
+        keep_watch(asked.coordinator, asked.processes, asked.process)
 
 
 def use_compilation_cache() -> None:

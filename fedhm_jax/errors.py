@@ -50,25 +50,3 @@ class DivergedError(RuntimeError):
         """
         where = f"tier{'s' if len(tiers) > 1 else ''} {', '.join(tiers)}"
         return cls(f"diverged in round {round}, {where}: {what}; a lower local.learning_rate may help")
-
-
-class LostProcessError(RuntimeError):
-    """Of several processes that run one simulation, another one ended or cannot be reached.
-
-    Example:
-        >>> str(LostProcessError.after(7))
-        'another process of this run was lost after round 7; start all of them again, with --resume and its folder'
-    """
-
-    @classmethod
-    def after(cls, finished: int) -> "LostProcessError":
-        """Builds the standard sentence.
-
-        Args:
-            finished: rounds that were finished before.
-
-        Returns:
-            The exception, ready to raise.
-        """
-        again = "start all of them again, with --resume and its folder"
-        return cls(f"another process of this run was lost after round {finished}; {again}")

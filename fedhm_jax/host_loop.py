@@ -1,8 +1,7 @@
 """What the host does between dispatches: sample cohorts, start rounds, evaluate now and then, write records."""
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +13,6 @@ from fedhm_jax.checkpoint import Checkpoint, is_due, remove_later, write_checkpo
 from fedhm_jax.cohort import Cohort, sample_cohort
 from fedhm_jax.config import LocalConfig, SimulationConfig
 from fedhm_jax.devices import drop_stragglers
-from fedhm_jax.errors import LostProcessError
 from fedhm_jax.interruption import Interrupted, stop_signals, wait
 from fedhm_jax.optimizers import learning_rate_schedule
 from fedhm_jax.preparation import Preparation
@@ -77,11 +75,10 @@ def run_rounds(
         cohorts = [[plan.cohort for plan in each] for each in plans]
         rates = [[plan.learning_rate for plan in each] for each in plans]
         due = first + count == rounds or (first + count) % every == 0
-        with _others_are_there(first):
-            state, trained = program.rounds(state, first, cohorts, rates)
-            tested = program.evaluate(state) if due else [{}] * len(runs)
-            wait(partial(jax.block_until_ready, (trained, tested)))
-            collected, tested_now = jax.device_get((trained, tested))
+        state, trained = program.rounds(state, first, cohorts, rates)
+        tested = program.evaluate(state) if due else [{}] * len(runs)
+        wait(partial(jax.block_until_ready, (trained, tested)))
+        collected, tested_now = jax.device_get((trained, tested))
         seconds = (time.perf_counter() - started) / count
         block: list[list[Record]] = []
         for index, (each, metrics) in enumerate(zip(plans, program.metrics(collected), strict=True)):
@@ -93,17 +90,6 @@ def run_rounds(
             block.append(last)
         first += count
         yield block, program.states(state)
-
-
-@contextmanager
-def _others_are_there(finished: int) -> Iterator[None]:
-    """Says which process failed where several run one simulation: the others notice it by a failed sum."""
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
-            raise
-        raise LostProcessError.after(finished) from error
 
 
 def _schedule(local: LocalConfig, rounds: int) -> Callable[[int], float]:

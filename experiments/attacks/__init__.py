@@ -1,0 +1,1 @@
+"""FedHM under attack by a fifth of its clients, with every merge."""
