@@ -123,7 +123,7 @@ def build_report(rows: Sequence[tuple[StartUp, StartUp]], command: str) -> Repor
     )
     notes = (
         "prepare: checks, data, first server state. first round: tracing, compilation, one round and one evaluation. "
-        "With a filled cache, tracing is left and compiled programs are read from disk. One process each, not repeated.",
+        "With a filled cache, tracing is left and compiled programs are read from disk. One process each.",
     )
     measurements = [one._asdict() for pair in rows for one in pair]
     return Report("start_up", command, (table,), notes, measurements)

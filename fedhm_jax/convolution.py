@@ -6,9 +6,12 @@ over clients turns per-client kernels into grouped convolutions. The ways below 
 the compiler makes of them:
 
 - ``gemm``: the k * k shifted slices of the image, side by side on the channel axis, times one matrix.
-- ``canonical``: the library's convolution, with both gradients written as convolutions in the fast layout. Needs the
-  least memory on a CPU.
+- ``canonical``: the library's convolution, with gradients written as convolutions in the fast layout, or as one matrix
+  product where the kernel's gradient is large. Needs the least memory on a CPU.
 - ``lax``: the library's convolution as it is.
+
+On a CPU ``canonical`` is the fastest for whole kernels without strides, and ``gemm`` for factors, strides, single taps
+and grey images (``python -m benchmarks.convolution``).
 """
 
 from functools import partial
@@ -23,6 +26,9 @@ Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+_MACS_OF_ONE_PRODUCT = 2**28
+"""Multiply-accumulates of a kernel's gradient from which one product beats the library's convolution on a CPU."""
 
 
 def same_padding(size: int, kernel: int, stride: int) -> Pair:
@@ -55,7 +61,7 @@ def conv2d(
         kernel: (kh, kw, in, out).
         strides: (s, t), steps along height and width.
         padding: zeros ((top, bottom), (left, right)).
-        method: ``gemm``, ``canonical``, ``lax``, or ``auto``: ``gemm`` on a CPU, ``lax`` elsewhere.
+        method: ``gemm``, ``canonical``, ``lax``, or ``auto``: the faster of the first two on a CPU, ``lax`` elsewhere.
 
     Returns:
         (batch, out_height, out_width, out).
@@ -66,12 +72,18 @@ def conv2d(
         (1, 2, 2, 5)
     """
     if method == "auto":
-        method = "gemm" if jax.default_backend() == "cpu" else "lax"
+        method = _fastest_on_cpu(kernel, strides) if jax.default_backend() == "cpu" else "lax"
     if method == "gemm":
         return _conv_gemm(images, kernel, strides, padding)
     if method == "canonical":
         return _conv_canonical(images, kernel, strides, padding)
     return _conv_lax(images, kernel, strides, padding)
+
+
+def _fastest_on_cpu(kernel: jax.Array, strides: Pair) -> ConvMethod:
+    rows, columns, channels, _ = kernel.shape
+    whole = rows > 1 and columns > 1 and channels > 1
+    return "canonical" if whole and strides == (1, 1) else "gemm"
 
 
 def _conv_lax(images: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> jax.Array:
@@ -113,7 +125,8 @@ def _conv_canonical_backward(
     strides: Pair, padding: Padding, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     images, kernel = saved
-    sizes, taps, steps = images.shape[1:3], kernel.shape[:2], gradient.shape[1:3]
+    sizes, steps = images.shape[1:3], gradient.shape[1:3]
+    taps: Pair = (kernel.shape[0], kernel.shape[1])
     # Zeros that the strides skipped at the end of each axis: the forward pass never read them.
     spans = [(n - 1) * s + k for n, s, k in zip(steps, strides, taps, strict=True)]
     unread = [size + sum(p) - span for size, p, span in zip(sizes, padding, spans, strict=True)]
@@ -126,6 +139,8 @@ def _conv_canonical_backward(
         gradient, flipped, (1, 1), image_padding, lhs_dilation=strides, dimension_numbers=_LAYOUT
     )
 
+    if strides == (1, 1) and kernel.size * gradient.size // gradient.shape[-1] > _MACS_OF_ONE_PRODUCT:
+        return image_gradient, _kernel_gradient_product(images, gradient, taps, padding)
     # The batch is summed over, so it takes the place of the input channels, and the channels that of the batch.
     kernel_padding = [(low, high - rest) for (low, high), rest in zip(padding, unread, strict=True)]
     kernel_gradient = lax.conv_general_dilated(
@@ -137,6 +152,19 @@ def _conv_canonical_backward(
         dimension_numbers=_LAYOUT,
     ).transpose(1, 2, 0, 3)
     return image_gradient, kernel_gradient
+
+
+def _kernel_gradient_product(images: jax.Array, gradient: jax.Array, taps: Pair, padding: Padding) -> jax.Array:
+    """All taps by one product: images shifted along the width against gradients shifted along the height, so that each
+    is copied once per tap of one axis, not of both."""
+    kh, kw = taps
+    _, height, width, _ = gradient.shape
+    padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
+    columns = jnp.concatenate([padded[:, :, b : b + width] for b in range(kw)], axis=-1)
+    rest = padded.shape[1] - height
+    rows = jnp.concatenate([jnp.pad(gradient, ((0, 0), (a, rest - a), (0, 0), (0, 0))) for a in range(kh)], axis=-1)
+    product = columns.reshape(-1, columns.shape[-1]).T @ rows.reshape(-1, rows.shape[-1])
+    return product.reshape(kw, images.shape[-1], kh, gradient.shape[-1]).transpose(2, 0, 1, 3)
 
 
 _conv_canonical.defvjp(_conv_canonical_forward, _conv_canonical_backward)

@@ -122,7 +122,7 @@ def drop_out(cohort: Cohort, probability: float, round_index: int, seed: int) ->
     Example:
         >>> cohort = Cohort((np.arange(1000, dtype=np.int32),), np.array([1000], np.int32))
         >>> left, failed = drop_out(cohort, 0.25, round_index=0, seed=0)
-        >>> 200 < failed[0] < 300, int(left.counts[0] + failed[0])
+        >>> bool(200 < failed[0] < 300), int(left.counts[0] + failed[0])
         (True, 1000)
     """
     # The third number keeps the coins apart from the draws of the cohort.

@@ -16,7 +16,7 @@ from fedhm_jax.cohort import Cohort
 from fedhm_jax.evaluation import EvaluationData, Metrics, evaluate_model
 from fedhm_jax.privacy import noised
 from fedhm_jax.robust import merge_robustly
-from fedhm_jax.sharding import Share, spread
+from fedhm_jax.sharding import Share, on_one_device, spread
 from fedhm_jax.strategies.base import State, Strategy, sum_tiers
 from fedhm_jax.tree import Params
 
@@ -87,8 +87,11 @@ def build_engine(
         collect = sum_over_clients if rule.merge == "mean" else stack_over_clients
         return collect(train_client, clients, count, clients_per_chunk)
 
-    def train(share: Share, *args: Any) -> tuple[Sequence[Contribution], tuple[TrainMetrics, ...]]:
-        trained = [train_tier(share, tier, *args) for tier in tiers]
+    def train(
+        share: Share, state: State, data: ClientData, cohort: Cohort, *args: jax.Array
+    ) -> tuple[Sequence[Contribution], tuple[TrainMetrics, ...]]:
+        before = [cohort.counts[:tier].sum(dtype=cohort.counts.dtype) for tier in tiers]
+        trained = [train_tier(share.after(before[tier]), tier, state, data, cohort, *args) for tier in tiers]
         contributions, metrics = zip(*trained, strict=True)
         if rule.merge == "mean":
             return share.sum((contributions, metrics))
@@ -97,6 +100,8 @@ def build_engine(
         return joint, share.sum(jax.tree.map(lambda values: values.sum(0, dtype=values.dtype), metrics))
 
     train_cohort = spread(train, mesh)
+    # A CPU's threads would wait for each other if every device decomposed at the same time.
+    aggregate = on_one_device(strategy.aggregate, mesh)
 
     def round_step(
         state: State, data: ClientData, cohort: Cohort, learning_rate: jax.Array, key: jax.Array
@@ -105,9 +110,9 @@ def build_engine(
         if rule.noise is not None:
             joint = noised(strategy.global_model(state), sum_tiers(contributions), rule.noise, key)
             # How many were accepted depends on the clients' data; how many were sampled does not.
-            return strategy.aggregate(state, _first_of(tiers, joint), cohort.counts), metrics
+            return aggregate(state, _first_of(tiers, joint), cohort.counts), metrics
         accepted = jnp.stack([tier.clients for tier in metrics])
-        return strategy.aggregate(state, contributions, accepted), metrics
+        return aggregate(state, contributions, accepted), metrics
 
     def evaluate(share: Share, state: State, data: ClientData, test: EvaluationData) -> Mapping[str, Metrics]:
         models = {"global": (strategy.network, strategy.global_model(state))} | {

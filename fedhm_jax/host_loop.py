@@ -12,14 +12,15 @@ import numpy as np
 from fedhm_jax.checkpoint import Checkpoint, is_due, remove_later, write_checkpoint
 from fedhm_jax.cohort import Cohort, sample_cohort
 from fedhm_jax.config import LocalConfig, SimulationConfig
-from fedhm_jax.devices import drop_stragglers
+from fedhm_jax.devices import drop_out, drop_stragglers
+from fedhm_jax.divergence import check_divergence
 from fedhm_jax.interruption import Interrupted, stop_signals, wait
 from fedhm_jax.optimizers import learning_rate_schedule
 from fedhm_jax.preparation import Preparation
 from fedhm_jax.program import program_of
 from fedhm_jax.results import Record
 from fedhm_jax.resumption import leaves_on_host
-from fedhm_jax.round_record import test_record, training_record
+from fedhm_jax.round_record import privacy_record, test_record, training_record
 from fedhm_jax.strategies.base import State
 
 Blocks = Generator[tuple[list[list[Record]], list[State]], None, None]
@@ -37,6 +38,7 @@ class _Plan(NamedTuple):
 
     cohort: Cohort
     learning_rate: float
+    dropouts: np.ndarray
     stragglers: np.ndarray
     simulated_seconds: float
 
@@ -104,8 +106,9 @@ def _schedule(local: LocalConfig, rounds: int) -> Callable[[int], float]:
 
 def _plan(config: SimulationConfig, run: Preparation, schedule: Callable[[int], float], number: int) -> _Plan:
     sampled = sample_cohort(number, **run.sampling._asdict())
-    cohort, stragglers, took = drop_stragglers(sampled, run.client_seconds, config.devices.deadline)
-    return _Plan(cohort, schedule(number), stragglers, took)
+    heard_of, dropouts = drop_out(sampled, config.devices.dropout, number, run.sampling.seed)
+    cohort, stragglers, took = drop_stragglers(heard_of, run.client_seconds, config.devices.deadline)
+    return _Plan(cohort, schedule(number), dropouts, stragglers, took)
 
 
 def _record(
@@ -115,12 +118,31 @@ def _record(
     return {
         "round": number,
         "learning_rate": plan.learning_rate,
-        **training_record(metrics, plan.stragglers, run.plan.costs, previous),
+        **training_record(metrics, plan.stragglers, plan.dropouts, run.plan.costs, previous),
+        **privacy_record(run.account, number),
         "simulated_seconds": took,
         "total_simulated_seconds": previous.get("total_simulated_seconds", 0.0) + took,
         **test_record(tested, ("global", *run.plan.tier_names)),
         "seconds": seconds,
     }
+
+
+def until_diverged(blocks: Blocks) -> Blocks:
+    """The rounds of one run, and an end where training has left the finite numbers.
+
+    Args:
+        blocks: from `run_rounds`, of one run.
+
+    Yields:
+        The same blocks.
+
+    Raises:
+        DivergedError: after the block in which it showed; the model is the last good one.
+    """
+    for block, states in blocks:
+        yield block, states
+        for records in block:
+            check_divergence(records[0])
 
 
 def with_checkpoints(

@@ -14,6 +14,7 @@ from fedhm_jax.client import LocalTraining
 from fedhm_jax.client_data import ClientData, place_clients
 from fedhm_jax.cohort import cohort_capacities
 from fedhm_jax.config import DataConfig, LocalConfig, PartitionConfig, ServerConfig, SimulationConfig
+from fedhm_jax.convolution import ConvMethod
 from fedhm_jax.data import Dataset, dataset_from_arrays, hold_out, label_counts, load_dataset, partition
 from fedhm_jax.devices import DeviceProfile, client_seconds, samples_trained
 from fedhm_jax.engine import Engine, build_engine
@@ -181,7 +182,7 @@ def _check_parts(
     _check_batch_size(training.batch_size, dealt)
 
     if model is None:
-        model = built_in_model(config.model, dataset.classes, config.server.convolution)
+        model = built_in_model(config.model, dataset.classes, _convolution(config.server))
     images = jax.ShapeDtypeStruct((2, *dataset.train_images.shape[1:]), jnp.float32)
     variables = check_model(model, images, dataset.classes)
     tiers = make_tiers(config.tiers.rank_factors, config.tiers.shares, config.tiers.counts)
@@ -298,6 +299,12 @@ def _local_training(local: LocalConfig) -> LocalTraining:
         proximal=local.proximal,
         augment=local.augmentation == "crop_flip",
     )
+
+
+def _convolution(server: ServerConfig) -> ConvMethod:
+    # Of clients side by side, the library's convolutions become grouped ones, which a CPU computes slowly.
+    grouped = jax.default_backend() == "cpu" and _clients_per_chunk(server) > 1
+    return "gemm" if server.convolution == "auto" and grouped else server.convolution
 
 
 def _clients_per_chunk(server: ServerConfig) -> int:

@@ -16,18 +16,18 @@ METRICS = ("accuracy", "top5", "loss")
 def training_record(
     trained: Sequence[TrainMetrics],
     stragglers: np.ndarray,
+    dropouts: np.ndarray,
     costs: Sequence[TierCost],
     previous: Record,
-    dropouts: np.ndarray | None = None,
 ) -> Record:
     """Counts of one round by tier, and running totals.
 
     Args:
         trained: sums over the clients of each tier.
         stragglers: (tiers,) clients that were sampled and missed the deadline.
+        dropouts: (tiers,) clients that were sampled and not heard of again.
         costs: what a client of each tier carries.
         previous: the last round's record, empty before the first.
-        dropouts: (tiers,) clients that were sampled and not heard of again.
 
     Returns:
         A part of the round's `Record`.
@@ -36,7 +36,6 @@ def training_record(
     by_tier: dict[str, dict[str, Any]] = {
         name: {} for name in (*counts, "train_loss", "bytes_down", "bytes_up", "macs")
     }
-    dropouts = np.zeros_like(stragglers) if dropouts is None else dropouts
     for cost, metrics, late, failed in zip(costs, trained, stragglers.tolist(), dropouts.tolist(), strict=True):
         clients, rejected, samples = int(metrics.clients), int(metrics.rejected), int(metrics.samples)
         for name, count in zip(counts, (clients, late, failed, rejected), strict=True):

@@ -68,6 +68,22 @@ class Share:
         """
         return things if self.devices == 1 else -((self.index - things) // self.devices)
 
+    def after(self, things: jax.Array | int) -> "Share":
+        """The share of a list that goes on where one before it ended, so that the lists' odd ends spread as well.
+
+        Args:
+            things: length of the lists before.
+
+        Returns:
+            The share.
+
+        Example:
+            >>> first = Share(0, 2)
+            >>> first.count(3), first.after(3).count(3)
+            (2, 1)
+        """
+        return self if self.devices == 1 else Share((self.index - things) % self.devices, self.devices)
+
     def sum(self, tree: Any) -> Any:
         """Sum over all devices, the same on each.
 
@@ -173,3 +189,25 @@ def replicate(tree: Any, mesh: Mesh | None) -> Any:
         return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
 
     return jax.tree.map(place, tree)
+
+
+def on_one_device(function: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
+    """A function that updates its first argument, computed once and handed on where the devices share a processor.
+
+    Args:
+        function: ``function(state, *args) -> state``, in the shapes and types of the state it is given.
+        mesh: from `client_mesh`.
+
+    Returns:
+        The same function. Accelerators each compute it for themselves, which takes less than to send the result.
+    """
+    if mesh is None or jax.default_backend() != "cpu":
+        return function
+
+    def on_device(share: Share, state: Any, *args: Any) -> Any:
+        def nothing(state: Any, *args: Any) -> Any:
+            return jax.tree.map(jnp.zeros_like, state)
+
+        return share.sum(lax.cond(share.index == 0, function, nothing, state, *args))
+
+    return spread(on_device, mesh)

@@ -12,7 +12,7 @@ from fedhm_jax.config import OutputConfig, SimulationConfig
 from fedhm_jax.data import Dataset
 from fedhm_jax.distributed import is_first
 from fedhm_jax.errors import ConfigError
-from fedhm_jax.host_loop import Blocks, run_rounds, with_checkpoints
+from fedhm_jax.host_loop import Blocks, run_rounds, until_diverged, with_checkpoints
 from fedhm_jax.preparation import Preparation, prepare
 from fedhm_jax.reporting import reporting
 from fedhm_jax.results import Record, RunPlan, SimulationResult
@@ -57,6 +57,7 @@ def simulate(
     Raises:
         ConfigError: a value that cannot be run, before anything is compiled or written; or a run that cannot be resumed
             like this, see `fedhm_jax.resumption.find_start`.
+        DivergedError: training has left the finite numbers; the model of the latest checkpoint is good.
         Interrupted: Ctrl-C or SIGTERM came, and the run has an output folder.
         WriteError: a record or a checkpoint could not be written, on a full disk for instance.
 
@@ -79,7 +80,7 @@ def simulate(
         run, history = with_checkpoint(run, start.checkpoint, facts), start.checkpoint.history
     if start.finished:
         return _result(config, run, history, run.state)
-    blocks = run_rounds([config], [run], [history])
+    blocks = until_diverged(run_rounds([config], [run], [history]))
     if config.output.folder is not None and is_first():
         blocks = with_checkpoints(config.output.folder, blocks, config, history, facts)
     return _reported([config], [run], blocks, on_start, on_round, None if resume is None else history)[0]

@@ -12,7 +12,7 @@ from strategy_battery import SIZES, Build, client_data, first_params, setting_fo
 from fedhm_jax.acceptance import PLAIN_MEAN, MergeRule
 from fedhm_jax.aggregation import Contribution
 from fedhm_jax.client import LocalTraining, TrainMetrics
-from fedhm_jax.client_data import Client
+from fedhm_jax.client_data import Client, ClientData
 from fedhm_jax.cohort import Cohort
 from fedhm_jax.decomposition import recover_tree
 from fedhm_jax.engine import build_engine
@@ -28,13 +28,13 @@ class Rounds(NamedTuple):
     Attributes:
         strategy: the strategy.
         state: its first state.
-        play: ``play(state, cohort) -> (state, metrics)``.
+        play: ``play(state, cohort, rate=0.05, data=None) -> (state, metrics)``, of `client_data` if None is given.
         traces: grows by one whenever the round is traced.
     """
 
     strategy: Strategy
     state: Any
-    play: Callable[[Any, Cohort], tuple[Any, tuple[TrainMetrics, ...]]]
+    play: Callable[..., tuple[Any, tuple[TrainMetrics, ...]]]
     traces: list[int]
 
 
@@ -49,9 +49,7 @@ def rounds(
     build: Build = fedhm,
     setting: Setting | None = None,
     chunk: int = 1,
-    data: Any = None,
     mesh: Any = None,
-    rate: float = 0.05,
     dtype: Any = jnp.float32,
 ) -> Rounds:
     """Puts a strategy to work under a merge rule."""
@@ -60,14 +58,18 @@ def rounds(
     training = LocalTraining(lambda rate: optax.sgd(rate, momentum=0.9), batch_size=4)
     names = [f"tier {tier}" for tier in range(len(setting.rank_factors))]
     engine = build_engine(strategy, training, max(SIZES), names, chunk, mesh, rule)
-    samples, traces = client_data(dtype) if data is None else data, []
+    traces = []
 
-    def step(state: Any, sampled: Cohort) -> Any:
+    @jax.jit
+    def step(state: Any, sampled: Cohort, rate: Any, data: ClientData) -> Any:
         traces.append(1)
-        return engine.round_step(state, samples, sampled, jnp.asarray(rate, dtype), jax.random.key(3))
+        return engine.round_step(state, data, sampled, rate, jax.random.key(3))
+
+    def play(state: Any, sampled: Cohort, rate: float = 0.05, data: ClientData | None = None) -> Any:
+        return step(state, sampled, jnp.asarray(rate, dtype), client_data(dtype) if data is None else data)
 
     state = jax.jit(strategy.init)(first_params(setting, dtype), jax.random.key(5))
-    return Rounds(strategy, state, jax.jit(step), traces)
+    return Rounds(strategy, state, play, traces)
 
 
 def tampering(clients: tuple[int, ...], change: Change, build: Build = fedhm, products: bool = True) -> Build:

@@ -87,8 +87,8 @@ def test_an_empty_file_is_the_default_config(tmp_path: Path) -> None:
         ),
         (
             {"zzz": {}},
-            "zzz is no config key; there are data, partition, model, tiers, strategy, local, server, devices, "
-            "evaluation, output, checkpoint",
+            "zzz is no config key; there are data, partition, model, tiers, strategy, local, aggregation, privacy, "
+            "server, devices, evaluation, output, checkpoint",
         ),
         ({"output": "runs"}, "output is 'runs', but must be a table, with keys such as output.folder"),
         ({"local": {"epochs": "two"}}, "local.epochs is 'two', but must be an integer"),

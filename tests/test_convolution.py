@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fedhm_jax import convolution
 from fedhm_jax.convolution import conv2d, same_padding
 
 CASES = [  # image side lengths, kernel, strides, padding
@@ -30,9 +31,11 @@ def loop_convolution(images, kernel, strides, padding):
     return result
 
 
+@pytest.mark.parametrize("macs_of_one_product", [0, 2**28])
 @pytest.mark.parametrize("method", ["gemm", "canonical", "lax", "auto"])
 @pytest.mark.parametrize(("sides", "taps", "strides", "padding"), CASES)
-def test_values_and_gradients_equal_the_loop(method, sides, taps, strides, padding):
+def test_values_and_gradients_equal_the_loop(monkeypatch, method, sides, taps, strides, padding, macs_of_one_product):
+    monkeypatch.setattr(convolution, "_MACS_OF_ONE_PRODUCT", macs_of_one_product)
     generator = np.random.default_rng(0)
     images, kernel = generator.normal(size=(2, *sides, 3)), generator.normal(size=(*taps, 3, 4))
     wanted = loop_convolution(images, kernel, strides, padding)
@@ -60,3 +63,25 @@ def test_same_padding_gives_one_output_per_stride(size, kernel, stride):
     before, after = same_padding(size, kernel, stride)
     assert (size + before + after - kernel) // stride + 1 == -(-size // stride)
     assert before <= after <= before + 1
+
+
+@pytest.mark.parametrize(
+    ("kernel", "strides", "method"),
+    [
+        ((3, 3, 16, 16), (1, 1), "canonical"),
+        ((3, 3, 3, 16), (1, 1), "canonical"),
+        ((3, 3, 1, 16), (1, 1), "gemm"),  # grey images
+        ((3, 3, 16, 32), (2, 2), "gemm"),
+        ((1, 1, 16, 32), (1, 1), "gemm"),
+        ((1, 3, 16, 8), (1, 1), "gemm"),  # a factor
+    ],
+)
+def test_automatic_choice_computes_as_its_method_does(kernel, strides, method):
+    """The measured choice, read off the traced operations."""
+    images, kernel = jnp.ones((2, 8, 8, kernel[2])), jnp.ones(kernel)
+
+    def operations(method):
+        traced = jax.make_jaxpr(lambda x, k: conv2d(x, k, strides, ((1, 1), (1, 1)), method))(images, kernel)
+        return str(traced)
+
+    assert operations("auto") == operations(method) != operations("gemm" if method == "canonical" else "canonical")

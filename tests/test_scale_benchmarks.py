@@ -60,7 +60,7 @@ def test_unequal_clients_are_timed_per_sample():
 def test_scale_point_runs_and_its_report_divides():
     found = scale.run(Point("rounds", registered=6, cohort=3, rounds=10, model="mlp"))
     assert found.data == pytest.approx(6 * 10 * 28 * 28 / 2**20)
-    assert found.peak >= found.memory_first > 0
+    assert found.peak > 0.9 * found.memory_first > 0
     assert found.first > 0
     hand = Measured(1.0, 0.2, 0.1, 0.15, 0.3, 10.0, 11.0, 12.0, 5.0)
     report = scale.build_report([(Point("cohort", 100, 20, 5), hand), (Point("rounds", 10, 5, 10), hand)], "command")

@@ -19,7 +19,7 @@ from fedhm_jax import (
     TiersConfig,
     simulate,
 )
-from fedhm_jax.sharding import CLIENTS, Share, client_mesh, replicate, spread
+from fedhm_jax.sharding import CLIENTS, Share, client_mesh, on_one_device, replicate, spread
 from fedhm_jax.strategies import STRATEGIES
 from fedhm_jax.tree import named_leaves
 
@@ -112,3 +112,28 @@ def test_replicated_keys_are_the_same_keys():
 def test_more_devices_than_there_are():
     with pytest.raises(ConfigError, match=r"server.devices is 5, but must be at most 4"):
         run(SMALL, 5)
+
+
+def test_one_device_updates_the_state_for_all():
+    mesh = client_mesh(4)
+    counted = []
+
+    def update(state, step):
+        jax.debug.callback(lambda: counted.append(1))
+        return {"w": state["w"] * 2 + step, "rounds": state["rounds"] + 1}
+
+    state = replicate({"w": jnp.array([1.5, -2.0]), "rounds": jnp.int32(3)}, mesh)
+    updated = jax.block_until_ready(jax.jit(on_one_device(update, mesh))(state, jnp.float32(0.25)))
+    jax.effects_barrier()
+    assert updated["w"].tolist() == [3.25, -3.75]
+    assert int(updated["rounds"]) == 4
+    assert len(counted) == 1
+
+
+def test_odd_ends_of_several_lists_spread_over_the_devices():
+    """Three tiers of one client each, on two devices: nobody gets all three."""
+    held = [0, 0]
+    for index in range(2):
+        for before in range(3):
+            held[index] += int(Share(index, 2).after(before).count(1))
+    assert sorted(held) == [1, 2]

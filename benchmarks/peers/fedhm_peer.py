@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -26,6 +27,7 @@ from fedhm_jax.losses import cross_entropy
 
 def run(task: Task, round_done: Callable[[], None]) -> float:
     """Trains the task; see `benchmarks.peers.worker`."""
+    jax.config.update("jax_num_cpu_devices", task.at_once)
     workload = task.workload
     parts = [client_data(workload, client) for client in range(workload.clients)]
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
@@ -66,6 +68,6 @@ def config_of(task: Task) -> SimulationConfig:
             frobenius_decay=0.0,
             masked_loss=False,
         ),
-        server=ServerConfig(rounds=task.total_rounds, cohort_size=workload.cohort),
+        server=ServerConfig(rounds=task.total_rounds, cohort_size=workload.cohort, devices=task.at_once),
         evaluation=EvaluationConfig(every=math.gcd(task.warm_up, task.rounds), statistics_samples=workload.batch_size),
     )

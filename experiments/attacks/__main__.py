@@ -73,7 +73,8 @@ def main(arguments: Arguments) -> None:
         results[attack, merge] = run(attack, merge, arguments)
         print(f"{attack:15} {merge:17} {spread(last_accuracies(results[attack, merge]))} %", flush=True)
     write_history(results, arguments.folder / "attacks.csv")
-    save_figure(figure(results), arguments.folder / "attacks.png")
+    curves = {name: [curve(result) for result in runs] for name, runs in results.items()}
+    save_figure(figure(curves), arguments.folder / "attacks.png")
     (arguments.folder / "attacks.md").write_text(table(results, arguments, time.perf_counter() - started))
 
 
@@ -147,17 +148,19 @@ def spread(values: np.ndarray) -> str:
     return f"{values.mean():.1f} ± {values.std(ddof=min(1, len(values) - 1)):.1f}"
 
 
-def figure(results: Results) -> "Figure":
+def figure(curves: dict[tuple[str, str], list[dict[int, float]]]) -> "Figure":
     """A panel for every attack: accuracy against rounds, a line for every merge, bands over the range of the seeds."""
+    from matplotlib.ticker import MaxNLocator
+
     drawing = new_figure(15.0, 4.0)
     panels = drawing.subplots(1, len(ATTACKS), sharey=True)
     for axes, attack in zip(panels, ATTACKS, strict=True):
         for merge, colour in zip(MERGES, _COLOURS, strict=True):
-            curves = [curve(result) for result in results[attack, merge]]
-            rounds = list(curves[0])
-            values = np.array([list(one.values()) for one in curves])
+            rounds = list(curves[attack, merge][0])
+            values = np.array([list(one.values()) for one in curves[attack, merge]])
             axes.fill_between(rounds, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
             axes.plot(rounds, values.mean(0), color=colour, label=merge)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         title = "no attack" if attack == "none" else f"20 % of the clients: {attack}"
         label_axes(axes, title, "round", "test accuracy [%]" if axes is panels[0] else "")
     handles, labels = panels[0].get_legend_handles_labels()
