@@ -72,8 +72,8 @@ def variants(cores: int, peers: Sequence[str], workload: Workload) -> list[Varia
         Variant(f"BlazeFL, {one_by_one}", "blazefl", 1, cores),
         Variant(f"BlazeFL, {cores} clients at once", "blazefl", cores, 1),
         Variant("FedJAX", "fedjax", 1, cores),
-        Variant(f"fedhm_jax, {cores} devices", "fedhm_jax", cores, 1),
         Variant("fedhm_jax", "fedhm_jax", 1, cores),
+        Variant(f"fedhm_jax, {cores} devices", "fedhm_jax", cores, 1),
     ]
     able = ("torch", "fedhm_jax") if len(workload.rank_factors) > 1 else tuple(PEERS)
     wanted = [variant for variant in all_of_them if variant.peer in peers and variant.peer in able]
