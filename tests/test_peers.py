@@ -195,7 +195,8 @@ def test_meter_counts_descendants():
         child.stdout.readline()
         meter.round_done()
         child.communicate(b"\n")
-    assert 1 <= meter.cpu_seconds < 3
+    # the system counts in ticks of a hundredth
+    assert 0.95 <= meter.cpu_seconds < 3
 
 
 @pytest.fixture(scope="module")
