@@ -106,9 +106,12 @@ def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ([0.5], [0.5])
     """
     levels = np.arange(256) / 255
-    histograms = np.stack(
-        [np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(images.shape[-1])]
-    )
+    histograms = np.zeros((images.shape[-1], 256))
+    # Counting makes 64-bit integers of the pixels, so it takes some images at a time.
+    for start in range(0, len(images), 10_000):
+        some = images[start : start + 10_000]
+        for channel in range(images.shape[-1]):
+            histograms[channel] += np.bincount(some[..., channel].ravel(), minlength=256)
     shares = histograms / histograms.sum(axis=1, keepdims=True)
     mean = shares @ levels
     std = np.sqrt(np.maximum(shares @ levels**2 - mean**2, 0))

@@ -10,8 +10,8 @@ the compiler makes of them:
   product where the kernel's gradient is large. Needs the least memory on a CPU.
 - ``lax``: the library's convolution as it is.
 
-On a CPU ``canonical`` is the fastest for whole kernels without strides, and ``gemm`` for factors, strides, single taps
-and grey images (``python -m benchmarks.convolution``).
+On a CPU ``canonical`` is the fastest for whole kernels without strides, and ``gemm`` for factors, strides, single taps,
+grey images and very many channels (``python -m benchmarks.convolution``).
 """
 
 from functools import partial
@@ -82,7 +82,7 @@ def conv2d(
 
 def _fastest_on_cpu(kernel: jax.Array, strides: Pair) -> ConvMethod:
     rows, columns, channels, _ = kernel.shape
-    whole = rows > 1 and columns > 1 and channels > 1
+    whole = rows > 1 and columns > 1 and 1 < channels < 512
     return "canonical" if whole and strides == (1, 1) else "gemm"
 
 

@@ -71,6 +71,7 @@ def test_same_padding_gives_one_output_per_stride(size, kernel, stride):
         ((3, 3, 16, 16), (1, 1), "canonical"),
         ((3, 3, 3, 16), (1, 1), "canonical"),
         ((3, 3, 1, 16), (1, 1), "gemm"),  # grey images
+        ((3, 3, 512, 512), (1, 1), "gemm"),
         ((3, 3, 16, 32), (2, 2), "gemm"),
         ((1, 1, 16, 32), (1, 1), "gemm"),
         ((1, 3, 16, 8), (1, 1), "gemm"),  # a factor
