@@ -1,10 +1,11 @@
 """What do clients of unequal sizes cost?
 
-``python -m benchmarks.ragged``. Clients side by side in a chunk wait for the one with the most steps, and a last batch
-that is not full is padded. Both are counted here for cohorts of a Dirichlet partition, as the simulator would train
-them, and a round is timed against a round of equal clients with the same number of samples in all.
+``python -m benchmarks.ragged``. A last batch that is not full is padded, and of several lanes of clients side by side
+one stands still once no client is left to begin. Both are counted here for cohorts of a Dirichlet partition, as the
+simulator would train them, and a round is timed against one of equal clients with the same number of samples in all.
 """
 
+import heapq
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from benchmarks.workload import CLASSES, LEARNING_RATE, Workload, build_train_co
 from fedhm_jax.client_data import place_clients
 from fedhm_jax.cohort import sample_cohort
 from fedhm_jax.data import partition
-from fedhm_jax.engine import even_chunk
+from fedhm_jax.lanes import even_lanes
 
 ROUNDS = 100
 WORKLOAD = Workload(built_in("cnn"), (28, 28, 1), batch_size=20, steps=1)
@@ -37,14 +38,14 @@ class Case(NamedTuple):
         alpha: of the Dirichlet partition.
         clients: registered.
         cohort: of them in a round.
-        chunk: clients side by side.
+        lanes: clients side by side.
         samples: training samples in all.
     """
 
     alpha: float
     clients: int
     cohort: int
-    chunk: int
+    lanes: int
     samples: int
 
 
@@ -53,13 +54,15 @@ class Padding(NamedTuple):
 
     Attributes:
         batches: the padded last batches alone.
-        total: and the waiting in chunks.
+        total: and the lanes that stand still.
         unsorted: as ``total``, were the cohort not ordered by size.
+        chunks: as ``total``, if clients side by side all waited for the longest before the next began.
     """
 
     batches: float
     total: float
     unsorted: float
+    chunks: float
 
 
 def deal(case: Case) -> list[np.ndarray]:
@@ -88,25 +91,26 @@ def padding(case: Case, sizes: np.ndarray, batch_size: int) -> Padding:
     """Counts the places of many rounds.
 
     Args:
-        case: the cohort and its chunks.
+        case: the cohort and its lanes.
         sizes: (clients,) samples of each client.
         batch_size: samples per step.
 
     Returns:
         Ratios to the samples trained on.
     """
-    samples = batches = total = unsorted = 0
-    chunk = even_chunk(case.cohort, case.chunk)
+    samples = batches = total = unsorted = chunks = 0
+    lanes = even_lanes(case.cohort, case.lanes)
     for index in range(ROUNDS):
         members = members_of_round(case, sizes, index)
         own = sizes[members]
         steps = -(-own // batch_size)
         samples += own.sum()
         batches += steps.sum() * batch_size
-        total += in_chunks(steps, chunk) * batch_size
+        total += in_lanes(steps, lanes) * batch_size
         shuffled = np.random.default_rng(index).permutation(steps)
-        unsorted += in_chunks(shuffled, chunk) * batch_size
-    return Padding(batches / samples, total / samples, unsorted / samples)
+        unsorted += in_lanes(shuffled, lanes) * batch_size
+        chunks += in_chunks(steps, lanes) * batch_size
+    return Padding(batches / samples, total / samples, unsorted / samples, chunks / samples)
 
 
 def members_of_round(case: Case, sizes: np.ndarray, index: int) -> np.ndarray:
@@ -123,8 +127,21 @@ def members_of_round(case: Case, sizes: np.ndarray, index: int) -> np.ndarray:
     return np.asarray(cohort.clients[0])
 
 
+def in_lanes(steps: np.ndarray, lanes: int) -> int:
+    """Steps of all lanes until the last is done, each taking the next client as soon as it is free.
+
+    Example:
+        >>> in_lanes(np.array([5, 4, 1]), 2)
+        10
+    """
+    ends = [0] * lanes
+    for own in steps.tolist():
+        heapq.heappush(ends, heapq.heappop(ends) + own)
+    return max(ends) * lanes
+
+
 def in_chunks(steps: np.ndarray, chunk: int) -> int:
-    """Steps that all places of all chunks take together, each chunk as many as its longest client.
+    """Steps of all places of all chunks, each chunk as many as its longest client.
 
     Example:
         >>> in_chunks(np.array([5, 4, 1]), 2)
@@ -138,7 +155,7 @@ def measure(case: Case, workload: Workload, repetitions: int) -> tuple[Timing, T
     """Times one round of unequal clients and one of equal clients, in turn.
 
     Args:
-        case: the cohort and its chunks.
+        case: the cohort and its lanes.
         workload: model and batch size.
         repetitions: timings of each.
 
@@ -158,7 +175,7 @@ def measure(case: Case, workload: Workload, repetitions: int) -> tuple[Timing, T
     for name, dealt in (("unequal", parts), ("equal", even)):
         data = place_clients(images, labels, dealt, CLASSES)
         capacity = max(map(len, dealt))
-        train = build_train_cohort(workload, case.chunk, capacity=capacity)
+        train = build_train_cohort(workload, case.lanes, capacity=capacity)
         ids = jnp.asarray(members, jnp.int32)
         arguments = (params, data, ids, jnp.int32(case.cohort), jnp.float32(LEARNING_RATE), jax.random.key(1))
         calls[name] = partial(compile_timed(train, *arguments).call, *arguments)
@@ -179,11 +196,22 @@ def build_report(rows: Sequence[tuple[Case, Padding, tuple[Timing, Timing] | Non
     """
     table = ResultTable(
         f"Places worked through, over samples trained on, in {ROUNDS} rounds",
-        ("alpha", "clients", "cohort", "chunk", "batches alone", "in all", "not ordered", "time / equal clients"),
+        (
+            "alpha",
+            "clients",
+            "cohort",
+            "lanes",
+            "batches alone",
+            "in all",
+            "not ordered",
+            "chunks",
+            "time / equal clients",
+        ),
         [
             (
-                *(f"{case.alpha:g}", str(case.clients), str(case.cohort), str(case.chunk)),
-                *(f"{found.batches:.3f}", f"{found.total:.3f}", f"{found.unsorted:.3f}"),
+                *(f"{case.alpha:g}", str(case.clients), str(case.cohort), str(case.lanes)),
+                *(f"{found.batches:.3f}", f"{found.total:.3f}"),
+                *(f"{found.unsorted:.3f}", f"{found.chunks:.3f}"),
                 timing[0].over(timing[1]).text() if timing else "-",
             )
             for case, found, timing in rows
@@ -191,8 +219,9 @@ def build_report(rows: Sequence[tuple[Case, Padding, tuple[Timing, Timing] | Non
     )
     notes = (
         f"Batches of {WORKLOAD.batch_size}. batches alone: last batches that are not full are padded. in all: and "
-        "clients side by side wait for the longest of their chunk; cohorts are ordered by size. not ordered: the same "
-        "in random order. time: a round of the CNN against a round of equal clients, per sample.",
+        "lanes stand still at the end of a round; cohorts are ordered by size. not ordered: the same in random order. "
+        "chunks: if all lanes waited for the longest before any took its next client. time: a round of the CNN "
+        "against a round of equal clients, per sample.",
     )
     measurements = [
         {
@@ -211,7 +240,7 @@ class Options:
 
     alphas: tuple[float, ...] = (0.1, 0.5)
     """Concentrations of the Dirichlet partition."""
-    chunks: tuple[int, ...] = (1, 4, 16)
+    lanes: tuple[int, ...] = (1, 4, 16)
     """Clients side by side."""
     samples: int = 20_000
     """Training samples in all."""
@@ -228,10 +257,10 @@ def main() -> None:
     options = tyro.cli(Options, prog="python -m benchmarks.ragged")
     samples, repetitions = (400, 0) if options.quick else (options.samples, options.repetitions)
     cases = [
-        Case(alpha, clients, cohort, chunk, samples)
+        Case(alpha, clients, cohort, lanes, samples)
         for alpha in options.alphas
-        for clients, cohort in ((20, 10), (100, 30))
-        for chunk in options.chunks
+        for clients, cohort in ((20, 10), (100, 30), (300, 100))
+        for lanes in options.lanes
     ]
     rows = []
     for case in track(cases, "Counting and timing"):

@@ -27,6 +27,8 @@ import tyro
 from rich.progress import track
 
 from benchmarks.report import RESULTS, Report, ResultTable, show, write
+from benchmarks.scale_figure import scale_figure
+from fedhm_jax.reporting.figures import save_figure
 
 SAMPLES_PER_CLIENT = 10
 MIB = 2**20
@@ -312,7 +314,9 @@ def main() -> None:
     report = build_report(rows, " ".join(("python -m benchmarks.scale", *sys.argv[1:])))
     show(report)
     if not options.quick:
-        print(f"Written to {write(report, options.results)}")
+        written = write(report, options.results)
+        save_figure(scale_figure(rows), written.with_suffix(".png"))
+        print(f"Written to {written}")
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ import numpy as np
 from flax import linen as nn
 from jax.typing import DTypeLike
 
-from fedhm_jax.client import LocalTraining, build_local_update
-from fedhm_jax.client_data import Batch, ClientData, client_by_id, place_clients
+from fedhm_jax.client import LocalTraining, Progress, build_local_update
+from fedhm_jax.client_data import Batch, Client, ClientData, client_by_id, place_clients
 from fedhm_jax.convolution import ConvMethod
 from fedhm_jax.costs import count_macs
 from fedhm_jax.decomposition import RankPlan, factorize_tree, with_factors
-from fedhm_jax.engine import sum_over_clients
+from fedhm_jax.lanes import Work, sum_results
 from fedhm_jax.models import build_model
 from fedhm_jax.models.resnet import ResNet
 from fedhm_jax.network import network_of
@@ -116,13 +116,13 @@ def build_train_cohort(
         capacity: samples of the largest client; None for the workload's own.
 
     Returns:
-        ``train_cohort(received, data, clients, count, learning_rate, key) -> (summed params, summed TrainMetrics)``,
-        arguments as in `fedhm_jax.engine`.
+        ``train_cohort(received, data, clients, count, learning_rate, key) -> (summed params, samples trained on)``, the
+        first ``count`` of ``clients`` taking part.
     """
     network = network_of(workload.build("auto"), has_statistics=True, compute_dtype=compute_dtype)
     objective = supervised(network, masked=False)
     capacity = workload.steps * workload.batch_size if capacity is None else capacity
-    local_update = build_local_update(objective, workload.training, capacity)
+    update = build_local_update(objective, workload.training, capacity)
 
     def train_cohort(
         received: Params,
@@ -132,11 +132,25 @@ def build_train_cohort(
         learning_rate: jax.Array,
         key: jax.Array,
     ) -> Any:
-        def train_client(client_id: jax.Array, present: jax.Array) -> Any:
-            client = client_by_id(data, client_id, present)
-            return local_update(received, client, data, learning_rate, jax.random.fold_in(key, client_id))
+        def at(place: jax.Array) -> Client:
+            return client_by_id(data, clients[jnp.minimum(place, len(clients) - 1)], jnp.bool_(True))
 
-        return sum_over_clients(train_client, clients, count, clients_per_chunk)
+        def advance(place: jax.Array, done: jax.Array, steps: jax.Array, progress: Progress) -> Progress:
+            client = at(place)
+            client_key = jax.random.fold_in(key, client.id)
+            return update.advance(received, client, data, learning_rate, client_key, done, steps, progress)
+
+        def finish(place: jax.Array, progress: Progress, finished: jax.Array) -> Any:
+            ended = (progress.params, progress.samples)
+            return jax.tree.map(lambda leaf: jnp.where(finished, leaf, jnp.zeros_like(leaf)), ended)
+
+        work = Work(
+            begin=lambda place: update.begin(received, learning_rate),
+            segment=lambda place, done: update.segment(at(place), done),
+            advance=advance,
+            finish=finish,
+        )
+        return sum_results(work, len(clients), count, clients_per_chunk)
 
     return train_cohort
 

@@ -26,7 +26,7 @@ from fedhm_jax.config import (
     StrategyConfig,
     TiersConfig,
 )
-from fedhm_jax.errors import ConfigError, DivergedError
+from fedhm_jax.errors import ConfigError, DivergedError, OutOfMemoryError
 from fedhm_jax.files import WriteError
 from fedhm_jax.interruption import Interrupted
 from fedhm_jax.results import SimulationResult
@@ -78,6 +78,7 @@ __all__ = [
     "LowRankConv",
     "LowRankDense",
     "ModelConfig",
+    "OutOfMemoryError",
     "OutputConfig",
     "PartitionConfig",
     "PrivacyConfig",

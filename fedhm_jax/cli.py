@@ -21,7 +21,7 @@ import tyro
 
 from fedhm_jax.config import OutputConfig, SimulationConfig
 from fedhm_jax.config_file import read_config
-from fedhm_jax.errors import ConfigError, DivergedError
+from fedhm_jax.errors import ConfigError, DivergedError, OutOfMemoryError
 from fedhm_jax.files import WriteError
 from fedhm_jax.interruption import Interrupted
 from fedhm_jax.study_file import read_study
@@ -45,8 +45,8 @@ class _Simulate:
     """TOML file with a table per group below, such as [local] epochs = 2; flags override it."""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder of an interrupted run, or of one of its checkpoints: goes on with it, with the config that it began with.
-    Flags may change output.progress, checkpoint, the folders of the data, and server.rounds (not with a cosine
-    schedule)."""
+    Flags may change output.progress, checkpoint, the folders of the data, server.clients_per_chunk, and server.rounds
+    (not with a cosine schedule)."""
     coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
     """Address of the first of several processes that run one simulation together; see docs/scaling.md."""
     processes: int = 1
@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"fedhm: error: {error}", file=sys.stderr)
         return _BAD_INPUT
-    except (WriteError, DivergedError) as error:
+    except (WriteError, DivergedError, OutOfMemoryError) as error:
         print(f"fedhm: error: {error}", file=sys.stderr)
         return _STOPPED
 
@@ -170,8 +170,8 @@ def _simulate(flags: Sequence[str]) -> int:
         return _interrupted(f"stopped after round {stop.round}; {_how_to_go_on(stop.folder)}", stop.signal)
     except KeyboardInterrupt:
         return _interrupted(_how_to_go_on(config.output.folder), signal.SIGINT)
-    except WriteError as error:
-        raise WriteError(f"{error}; {_how_to_go_on(config.output.folder)}") from error
+    except (WriteError, OutOfMemoryError) as error:
+        raise type(error)(f"{error}; {_how_to_go_on(config.output.folder)}") from error
     if not config.output.progress:
         from fedhm_jax.reporting import print_result
 
@@ -216,7 +216,8 @@ def use_compilation_cache() -> None:
 def _how_to_go_on(folder: Path | None) -> str:
     if folder is None or not folder.exists():
         return "no round was finished"
-    if not (folder / "checkpoints").exists():
+    # a run that was stopped before its first checkpoint can be resumed as well: it begins anew
+    if not any((folder / name).exists() for name in ("checkpoints", "config.toml")):
         return f"the records so far are in {folder}"
     return f"to go on: fedhm simulate --resume {shlex.quote(str(folder))}"
 

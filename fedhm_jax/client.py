@@ -99,55 +99,117 @@ def _add_frobenius(factors: Factors, term: Factors, coefficient: float) -> Facto
     return Factors(v=term.v + coefficient * v_gradient, u=term.u + coefficient * u_gradient)
 
 
-def build_local_update(
-    objective: Objective, training: LocalTraining, capacity: int
-) -> Callable[..., tuple[Params, TrainMetrics]]:
+class Progress(NamedTuple):
+    """A client in the middle of its training.
+
+    Attributes:
+        params: its model.
+        opt_state: of its optimizer.
+        loss: sum of the samples' losses so far, in nats.
+        samples: number of samples that the loss was summed over.
+    """
+
+    params: Params
+    opt_state: Any
+    loss: jax.Array
+    samples: jax.Array
+
+
+class LocalUpdate(NamedTuple):
+    """One client's training as pure functions, so that several can go side by side and each ends in its own time.
+
+    Attributes:
+        begin: ``begin(received, learning_rate) -> Progress``.
+        segment: ``segment(client, done) -> steps`` left of the running epoch after ``done`` steps in all, 0 once the
+            client is done; one that is absent or has no samples has nothing to do.
+        advance: ``advance(received, client, data, learning_rate, key, done, steps, progress) -> Progress`` after so
+            many more steps, at most a segment. The batches of epoch e follow from ``fold_in(key, e)``.
+    """
+
+    begin: Callable[[Params, jax.Array], Progress]
+    segment: Callable[[Client, jax.Array], jax.Array]
+    advance: Callable[..., Progress]
+
+
+def build_local_update(objective: Objective, training: LocalTraining, capacity: int) -> LocalUpdate:
     """Compiles a training recipe into one client's update.
 
-    The loop runs exactly the client's own number of steps: a client with few samples, or an empty place in the cohort,
-    costs no more than its own work. A last batch that is not full is masked.
-
     Args:
-        objective: what the client minimises; the recipe's penalties come on top.
+        objective: the client's loss.
         training: the recipe.
         capacity: samples of the largest client.
 
     Returns:
-        ``local_update(received, client, data, learning_rate, key) -> (params, metrics)``; ``received`` is returned
-        unchanged for a client that is not present. The batches of epoch e follow from ``fold_in(key, e)``.
+        The update.
     """
     batch_size = training.batch_size
     capacity = -(-capacity // batch_size) * batch_size
 
-    def local_update(
-        received: Params, client: Client, data: ClientData, learning_rate: jax.Array, key: jax.Array
-    ) -> tuple[Params, TrainMetrics]:
-        optimizer = training.optimizer(learning_rate)
-        steps_per_epoch = jnp.maximum(-(-client.size // batch_size), 1)
-        wanted = training.epochs * steps_per_epoch if training.steps is None else jnp.int32(training.steps)
-        steps = jnp.where(client.present & (client.size > 0), wanted, 0)
+    def begin(received: Params, learning_rate: jax.Array) -> Progress:
+        opt_state = training.optimizer(learning_rate).init(received)
+        return Progress(received, opt_state, jnp.zeros((), jnp.result_type(learning_rate)), jnp.int32(0))
 
-        def step(index: jax.Array, carry: Any, order: jax.Array, epoch_key: jax.Array) -> Any:
-            params, opt_state, loss_sum, samples = carry
-            augment_key, objective_key = jax.random.split(jax.random.fold_in(epoch_key, index))
-            batch = draw_batch(data, client, order, index, batch_size)
+    def steps_per_epoch(client: Client) -> jax.Array:
+        return jnp.maximum(-(-client.size // batch_size), 1)
+
+    def segment(client: Client, done: jax.Array) -> jax.Array:
+        wanted = training.epochs * steps_per_epoch(client) if training.steps is None else jnp.int32(training.steps)
+        wanted = jnp.where(client.present & (client.size > 0), wanted, 0)
+        return jnp.minimum(steps_per_epoch(client) - done % steps_per_epoch(client), wanted - done)
+
+    def advance(
+        received: Params,
+        client: Client,
+        data: ClientData,
+        learning_rate: jax.Array,
+        key: jax.Array,
+        done: jax.Array,
+        steps: jax.Array,
+        progress: Progress,
+    ) -> Progress:
+        optimizer = training.optimizer(learning_rate)
+        epoch_key = jax.random.fold_in(key, done // steps_per_epoch(client))
+        order = epoch_order(epoch_key, client.size, capacity)
+        first = done % steps_per_epoch(client)
+
+        def step(index: jax.Array, progress: Progress) -> Progress:
+            augment_key, objective_key = jax.random.split(jax.random.fold_in(epoch_key, first + index))
+            batch = draw_batch(data, client, order, first + index, batch_size)
             if training.augment:
                 batch = batch._replace(images=crop_flip(augment_key, batch.images))
+            params, opt_state, loss_sum, samples = progress
             gradient, loss = jax.grad(objective, has_aux=True)(params, batch, client.owned, objective_key)
             gradient = jax.tree.map(jnp.add, gradient, penalty_gradient(params, received, training))
             updates, opt_state = optimizer.update(gradient, opt_state, params)
             drawn = batch.mask.sum().astype(jnp.int32)
-            return optax.apply_updates(params, updates), opt_state, loss_sum + loss, samples + drawn
+            return Progress(optax.apply_updates(params, updates), opt_state, loss_sum + loss, samples + drawn)
 
-        def epoch(index: jax.Array, carry: Any) -> Any:
-            epoch_key = jax.random.fold_in(key, index)
-            order = epoch_order(epoch_key, client.size, capacity)
-            steps_left = jnp.minimum(steps - index * steps_per_epoch, steps_per_epoch)
-            return lax.fori_loop(0, steps_left, lambda i, c: step(i, c, order, epoch_key), carry)
+        return lax.fori_loop(0, steps, step, progress)
 
-        start = (received, optimizer.init(received), jnp.zeros((), data.mean.dtype), jnp.int32(0))
-        epochs = -(-steps // steps_per_epoch)
-        params, _, loss_sum, samples = lax.fori_loop(0, epochs, epoch, start)
-        return params, TrainMetrics(loss_sum, samples, client.present.astype(jnp.int32), jnp.int32(0))
+    return LocalUpdate(begin, segment, advance)
 
-    return local_update
+
+def train_client(
+    update: LocalUpdate, received: Params, client: Client, data: ClientData, learning_rate: jax.Array, key: jax.Array
+) -> Progress:
+    """Trains one client from beginning to end.
+
+    Args:
+        update: its training.
+        received: what the server sent.
+        client: who trains.
+        data: all clients' samples.
+        learning_rate: scalar.
+        key: decides its batches.
+
+    Returns:
+        How it ended.
+    """
+
+    def epoch(carry: tuple[jax.Array, Progress]) -> tuple[jax.Array, Progress]:
+        done, progress = carry
+        steps = update.segment(client, done)
+        return done + steps, update.advance(received, client, data, learning_rate, key, done, steps, progress)
+
+    start = (jnp.int32(0), update.begin(received, learning_rate))
+    return lax.while_loop(lambda carry: update.segment(client, carry[0]) > 0, epoch, start)[1]

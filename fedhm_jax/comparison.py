@@ -10,9 +10,9 @@ from flax import linen as nn
 
 from fedhm_jax.config import OutputConfig, SimulationConfig
 from fedhm_jax.data import Dataset
-from fedhm_jax.errors import ConfigError
+from fedhm_jax.errors import ConfigError, OutOfMemoryError
 from fedhm_jax.preparation import plan_run
-from fedhm_jax.reporting import write_comparison
+from fedhm_jax.reporting import print_notice, write_comparison
 from fedhm_jax.reporting.records import is_finished, read_run
 from fedhm_jax.reporting.study_progress import study_progress
 from fedhm_jax.results import Record
@@ -59,6 +59,7 @@ def compare(
 
     Raises:
         ConfigError: a value that cannot be run, or a folder that holds something else, before anything is run.
+        OutOfMemoryError: no room for a run, even of fewer clients side by side; those before it are finished.
 
     Example:
         >>> import tempfile
@@ -84,12 +85,12 @@ def compare(
     with study_progress(_rounds_left([*trials, *final]), progress) as show:
         for job in trials:
             _check_finished(job)
-            _run(job, data, model, show)
+            _run(job, data, model, show, progress)
         tuned = _judge(study, folder)
         for job in _final_jobs(study, folder, {(t.setting, t.strategy): t.learning_rate for t in tuned if t.chosen}):
             _check_finished(job)
             if _unfinished(job):
-                _run(job, data, model, show)
+                _run(job, data, model, show, progress)
                 write_comparison(_result(study, folder, tuned), folder)
     result = _result(study, folder, tuned)
     write_comparison(result, folder)
@@ -181,7 +182,8 @@ def _open(study: Study, folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise ConfigError.of("folder", str(folder), "a folder, not a file")
     if file.exists():
-        if file.read_text(encoding="utf-8") != wanted:
+        # As studies, not as texts: a field that did not exist yet when the file was written has its default value.
+        if study_to_toml(read_study(file)) != wanted:
             raise ConfigError.of("folder", str(folder), "another folder, for its study.toml is not this study")
         return
     if folder.exists() and any(folder.iterdir()):
@@ -200,7 +202,7 @@ def _write(file: Path, text: str) -> None:
     os.replace(part, file)
 
 
-def _run(job: _Job, data: Dataset | None, model: nn.Module | None, show: Show) -> None:
+def _run(job: _Job, data: Dataset | None, model: nn.Module | None, show: Show, progress: bool) -> None:
     """Runs what is missing; a run's folder gets its name only when it is complete."""
     missing = _unfinished(job)
     if not missing:
@@ -209,7 +211,12 @@ def _run(job: _Job, data: Dataset | None, model: nn.Module | None, show: Show) -
     for part in parts.values():
         _set_aside(part)
     configs = [replace(config, output=OutputConfig(folder=parts[place])) for place, config in missing.items()]
-    simulate_together(configs, data=data, model=model, on_round=[lambda record: show(job.title, record)])
+    told: list[Callable[[str], None]] = [lambda notice: print_notice(f"{job.title}: {notice}")] if progress else []
+    shown = [lambda record: show(job.title, record)]
+    try:
+        simulate_together(configs, data=data, model=model, on_round=shown, on_notice=told)
+    except OutOfMemoryError as error:
+        raise OutOfMemoryError(f"{job.title}: {error}", error.clients_per_chunk) from error
     for place, part in parts.items():
         os.replace(part, place)
 

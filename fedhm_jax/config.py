@@ -152,7 +152,7 @@ class ServerConfig:
     devices: int | None = None
     """Devices that the clients of a round are spread over; if unset, all accelerators, or one where there is only a CPU."""
     clients_per_chunk: int | None = None
-    """Clients trained side by side in one batched program; chosen by the backend if unset (1 on CPU)."""
+    """Clients trained side by side in one batched program; memory grows with it. If unset: 1 on a CPU, and elsewhere 16, halved until a round fits into memory."""
 
 
 @dataclass(frozen=True)

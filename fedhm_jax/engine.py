@@ -5,15 +5,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.sharding import Mesh
 
 from fedhm_jax.acceptance import PLAIN_MEAN, MergeRule, accepted_contribution, private_contribution
 from fedhm_jax.aggregation import Contribution
-from fedhm_jax.client import LocalTraining, TrainMetrics, build_local_update
-from fedhm_jax.client_data import ClientData, client_by_id
+from fedhm_jax.client import LocalTraining, LocalUpdate, Progress, TrainMetrics, build_local_update
+from fedhm_jax.client_data import Client, ClientData, client_by_id
 from fedhm_jax.cohort import Cohort
 from fedhm_jax.evaluation import EvaluationData, Metrics, evaluate_model
+from fedhm_jax.lanes import Work, stack_results, sum_results
 from fedhm_jax.privacy import noised
 from fedhm_jax.robust import merge_robustly
 from fedhm_jax.sharding import Share, on_one_device, spread
@@ -67,25 +67,10 @@ def build_engine(
     def train_tier(
         share: Share, tier: int, state: State, data: ClientData, cohort: Cohort, rate: jax.Array, key: jax.Array
     ) -> Any:
-        def train_client(client_id: jax.Array, present: jax.Array) -> tuple[Contribution, TrainMetrics]:
-            client = client_by_id(data, client_id, present)
-            received = strategy.distribute(state, tier, client)
-            client_key = jax.random.fold_in(key, client_id)
-            trained, metrics = local_updates[tier](received, client, data, rate, client_key)
-
-            def contribution(params: Params) -> Contribution:
-                return strategy.contribute(state, tier, params, client)
-
-            sent, eligible = contribution(trained), present & (client.size > 0)
-            if rule.noise is None:
-                sent, accepted = accepted_contribution(rule, sent, lambda: contribution(received), eligible)
-            else:
-                sent, accepted = private_contribution(rule, sent, contribution(received), present, eligible)
-            return sent, _counted(metrics, present, accepted)
-
         clients, count = share.of(cohort.clients[tier]), share.count(cohort.counts[tier])
-        collect = sum_over_clients if rule.merge == "mean" else stack_over_clients
-        return collect(train_client, clients, count, clients_per_chunk)
+        work = _work_of_tier(strategy, tier, local_updates[tier], rule, state, data, clients, rate, key)
+        collect = sum_results if rule.merge == "mean" else stack_results
+        return collect(work, len(clients), count, clients_per_chunk)
 
     def train(
         share: Share, state: State, data: ClientData, cohort: Cohort, *args: jax.Array
@@ -128,111 +113,69 @@ def build_engine(
     return Engine(round_step, spread(evaluate, mesh))
 
 
-def _counted(metrics: TrainMetrics, present: jax.Array, accepted: jax.Array) -> TrainMetrics:
+def _work_of_tier(
+    strategy: Strategy,
+    tier: int,
+    update: LocalUpdate,
+    rule: MergeRule,
+    state: State,
+    data: ClientData,
+    clients: jax.Array,
+    learning_rate: jax.Array,
+    key: jax.Array,
+) -> Work:
+    """From the client at a place in its tier's cohort to its contribution and its metrics."""
+    # Lanes ask for a client beyond the last when none is left.
+    clients = jnp.pad(clients, (0, 1))
+
+    def at(place: jax.Array) -> tuple[Client, Params]:
+        client = client_by_id(data, clients[jnp.minimum(place, len(clients) - 1)], jnp.bool_(True))
+        return client, strategy.distribute(state, tier, client)
+
+    def begin(place: jax.Array) -> Progress:
+        return update.begin(at(place)[1], learning_rate)
+
+    def segment(place: jax.Array, done: jax.Array) -> jax.Array:
+        return update.segment(at(place)[0], done)
+
+    def advance(place: jax.Array, done: jax.Array, steps: jax.Array, progress: Progress) -> Progress:
+        client, received = at(place)
+        client_key = jax.random.fold_in(key, client.id)
+        return update.advance(received, client, data, learning_rate, client_key, done, steps, progress)
+
+    def finish(place: jax.Array, progress: Progress, finished: jax.Array) -> tuple[Contribution, TrainMetrics]:
+        client, received = at(place)
+
+        def contribution(params: Params) -> Contribution:
+            return strategy.contribute(state, tier, params, client)
+
+        sent, eligible = contribution(progress.params), finished & (client.size > 0)
+        if rule.noise is None:
+            sent, accepted = accepted_contribution(rule, sent, lambda: contribution(received), eligible)
+        else:
+            sent, accepted = private_contribution(rule, sent, contribution(received), finished, eligible)
+        return sent, _counted(progress, finished, accepted)
+
+    return Work(begin, segment, advance, finish)
+
+
+def _counted(progress: Progress, finished: jax.Array, accepted: jax.Array) -> TrainMetrics:
     """One client's metrics, zero if it was not accepted, which is then counted."""
-    merged = jax.tree.map(lambda value: jnp.where(accepted, value, jnp.zeros_like(value)), metrics)
-    return merged._replace(rejected=(present & ~accepted).astype(metrics.rejected.dtype))
+
+    def count(which: jax.Array) -> jax.Array:
+        return which.astype(progress.samples.dtype)
+
+    def if_accepted(value: jax.Array) -> jax.Array:
+        return jnp.where(accepted, value, jnp.zeros_like(value))
+
+    return TrainMetrics(
+        loss=if_accepted(progress.loss),
+        samples=if_accepted(progress.samples),
+        clients=count(accepted),
+        rejected=count(finished & ~accepted),
+    )
 
 
 def _first_of(tiers: Sequence[int], joint: Contribution) -> list[Contribution]:
     """All tiers' contribution as the first tier's, with zeros for the others."""
     return [joint if tier == 0 else jax.tree.map(jnp.zeros_like, joint) for tier in tiers]
-
-
-def sum_over_clients(
-    function: Callable[[jax.Array, jax.Array], Any], clients: jax.Array, count: jax.Array | int, chunk: int
-) -> Any:
-    """Sums a function's results over the clients in use, a chunk at a time; places not in use cost nothing.
-
-    Args:
-        function: ``function(client_id, present) -> pytree of arrays``, zero for a client that is not present.
-        clients: (capacity,) int32, those in use first.
-        count: how many are in use.
-        chunk: clients per batched call.
-
-    Returns:
-        The summed pytree.
-
-    Example:
-        >>> def double(client_id, present):
-        ...     return jnp.where(present, 2 * client_id, 0)
-        >>> int(sum_over_clients(double, jnp.array([3, 4, 9]), jnp.array(2), chunk=2))
-        14
-    """
-
-    def add(start: jax.Array, total: Any, results: Any) -> Any:
-        return jax.tree.map(lambda sums, values: sums + values.sum(0, dtype=sums.dtype), total, results)
-
-    return _chunk_by_chunk(function, clients, count, chunk, (), add)
-
-
-def stack_over_clients(
-    function: Callable[[jax.Array, jax.Array], Any], clients: jax.Array, count: jax.Array | int, chunk: int
-) -> Any:
-    """A function's results for each of the clients in use, computed a chunk at a time; memory grows with the clients.
-
-    Args:
-        function: as in `sum_over_clients`.
-        clients: (capacity,) int32, those in use first.
-        count: how many are in use.
-        chunk: clients per batched call.
-
-    Returns:
-        The pytree, every leaf with a leading axis of at least ``capacity``, zero for places not in use.
-
-    Example:
-        >>> def double(client_id, present):
-        ...     return jnp.where(present, 2 * client_id, 0)
-        >>> stack_over_clients(double, jnp.array([3, 4, 9]), jnp.array(2), chunk=2).tolist()
-        [6, 8, 0, 0]
-    """
-
-    def put(start: jax.Array, all: Any, results: Any) -> Any:
-        return jax.tree.map(lambda rows, some: lax.dynamic_update_slice_in_dim(rows, some, start, 0), all, results)
-
-    places = clients.shape[0]
-    return _chunk_by_chunk(function, clients, count, chunk, (places + -places % even_chunk(places, chunk),), put)
-
-
-def _chunk_by_chunk(
-    function: Callable[[jax.Array, jax.Array], Any],
-    clients: jax.Array,
-    count: jax.Array | int,
-    chunk: int,
-    leading: tuple[int, ...],
-    take_in: Callable[[jax.Array, Any, Any], Any],
-) -> Any:
-    """Folds ``take_in(first place, collected, results of the chunk)`` over the chunks that are in use, from zeros with
-    leading axes."""
-    chunk = even_chunk(clients.shape[0], chunk)
-    clients = jnp.pad(clients, (0, -clients.shape[0] % chunk))
-
-    def body(index: jax.Array, collected: Any) -> Any:
-        start = index * chunk
-        if chunk == 1:
-            results = jax.tree.map(lambda leaf: leaf[None], function(clients[start], start < count))
-        else:
-            ids = lax.dynamic_slice(clients, (start,), (chunk,))
-            results = jax.vmap(function)(ids, start + jnp.arange(chunk, dtype=start.dtype) < count)
-        return take_in(start, collected, results)
-
-    shapes = jax.eval_shape(function, jax.ShapeDtypeStruct((), clients.dtype), jax.ShapeDtypeStruct((), bool))
-    zeros = jax.tree.map(lambda leaf: jnp.zeros((*leading, *leaf.shape), leaf.dtype), shapes)
-    return zeros if clients.shape[0] == 0 else lax.fori_loop(0, -(-count // chunk), body, zeros)
-
-
-def even_chunk(places: int, most: int) -> int:
-    """Clients side by side, such that no fewer chunks would do and the last is as full as the others.
-
-    Args:
-        places: most clients that there can be.
-        most: that may train side by side.
-
-    Returns:
-        At least 1 and at most ``most``.
-
-    Example:
-        >>> even_chunk(10, 16), even_chunk(30, 16), even_chunk(33, 16)
-        (10, 15, 11)
-    """
-    return -(-places // -(-places // most)) if places else 1

@@ -50,3 +50,38 @@ class DivergedError(RuntimeError):
         """
         where = f"tier{'s' if len(tiers) > 1 else ''} {', '.join(tiers)}"
         return cls(f"diverged in round {round}, {where}: {what}; a lower local.learning_rate may help")
+
+
+class OutOfMemoryError(RuntimeError):
+    """A run that needs more memory than there is; the message names the field that governs it and what to try.
+
+    Attributes:
+        clients_per_chunk: value of ``server.clients_per_chunk`` to try; None if another field governs the memory.
+
+    Example:
+        >>> str(OutOfMemoryError.of("evaluating", "evaluation.batch_size", 500, "evaluation.batch_size = 250"))
+        'ran out of memory while evaluating: evaluation.batch_size is 500; try evaluation.batch_size = 250'
+    """
+
+    def __init__(self, message: str, clients_per_chunk: int | None = None) -> None:
+        super().__init__(message)
+        self.clients_per_chunk = clients_per_chunk
+
+    @classmethod
+    def of(
+        cls, stage: str, field: str, value: object, remedy: str, clients_per_chunk: int | None = None
+    ) -> "OutOfMemoryError":
+        """Builds the standard sentence.
+
+        Args:
+            stage: what the memory was for, in words that follow "while".
+            field: dotted path of the config field that governs how much that takes.
+            value: its value; None says that it is unset.
+            remedy: what to try.
+            clients_per_chunk: as a number, if that is what to try.
+
+        Returns:
+            The exception, ready to raise.
+        """
+        shown = "unset" if value is None else value
+        return cls(f"ran out of memory while {stage}: {field} is {shown}; try {remedy}", clients_per_chunk)

@@ -14,12 +14,14 @@ from fedhm_jax.cohort import Cohort, sample_cohort
 from fedhm_jax.config import LocalConfig, SimulationConfig
 from fedhm_jax.devices import drop_out, drop_stragglers
 from fedhm_jax.divergence import check_divergence
+from fedhm_jax.errors import OutOfMemoryError
 from fedhm_jax.interruption import Interrupted, stop_signals, wait
+from fedhm_jax.memory import answering, in_evaluation, in_placing, in_training
 from fedhm_jax.optimizers import learning_rate_schedule
 from fedhm_jax.preparation import Preparation
 from fedhm_jax.program import program_of
 from fedhm_jax.results import Record
-from fedhm_jax.resumption import leaves_on_host
+from fedhm_jax.resumption import leaves_on_host, on_devices
 from fedhm_jax.round_record import privacy_record, test_record, training_record
 from fedhm_jax.strategies.base import State
 
@@ -44,24 +46,74 @@ class _Plan(NamedTuple):
 
 
 def run_rounds(
-    configs: Sequence[SimulationConfig], runs: Sequence[Preparation], before: Sequence[Sequence[Record]]
+    configs: Sequence[SimulationConfig],
+    runs: Sequence[Preparation],
+    before: Sequence[Sequence[Record]],
+    tell: Callable[[str], None] = lambda notice: None,
 ) -> Blocks:
     """Runs rounds, several in a row where nobody needs to look in between.
+
+    Where ``server.clients_per_chunk`` is unset and the first of them do not fit into memory, they begin again with half
+    as many clients side by side.
 
     Args:
         configs: one a run; they differ in seed, learning rate and folder only.
         runs: what was prepared from them.
         before: records of each run's finished rounds.
+        tell: called with a line when there are to be fewer clients side by side.
 
     Yields:
         Records and states.
+
+    Raises:
+        OutOfMemoryError: what there is to try is the user's to choose.
     """
+    if len(before[0]) == configs[0].server.rounds:
+        return
+    begun, blocks = _begin(configs, runs, before, tell)
+    yield begun
+    del begun  # its states would stay in memory
+    yield from blocks
+
+
+def _begin(
+    configs: Sequence[SimulationConfig],
+    runs: Sequence[Preparation],
+    before: Sequence[Sequence[Record]],
+    tell: Callable[[str], None],
+) -> tuple[tuple[list[list[Record]], list[State]], Blocks]:
+    """The first block, of as many clients side by side as fit into memory, and those that follow."""
+    # Of several processes, each must run the same program.
+    automatic = configs[0].server.clients_per_chunk is None and jax.process_count() == 1
+    # A program that fails may have given the state's memory away.
+    kept = [leaves_on_host(run.state) for run in runs] if automatic and runs[0].clients_per_chunk > 1 else []
+    while True:
+        blocks = _blocks(configs, runs, before)
+        try:
+            return next(blocks), blocks
+        except OutOfMemoryError as error:
+            if not kept or error.clients_per_chunk is None:
+                raise
+            fewer = error.clients_per_chunk
+        tell(f"ran out of memory with {runs[0].clients_per_chunk} clients side by side; trying {fewer}")
+        runs = [
+            run._replace(state=on_devices(run.state, arrays), clients_per_chunk=fewer)
+            for run, arrays in zip(runs, kept, strict=True)
+        ]
+
+
+def _blocks(
+    configs: Sequence[SimulationConfig], runs: Sequence[Preparation], before: Sequence[Sequence[Record]]
+) -> Blocks:
+    """The rounds, with a fixed number of clients side by side."""
     config = configs[0]
     first, rounds, every = len(before[0]), config.server.rounds, config.evaluation.every
-    if first == rounds:
-        return
+    placing = answering(partial(in_placing, config, len(runs[0].data.labels)))
+    training = partial(answering, partial(in_training, config, runs[0].clients_per_chunk, len(runs)))
+    evaluation = partial(answering, partial(in_evaluation, config, runs[0].test.labels.shape[1]))
     looks = {every, rounds, *([config.checkpoint.every] if config.checkpoint.every else [])}
-    program = program_of(runs, min(MOST_ROUNDS, *looks))
+    with placing:
+        program = program_of(runs, min(MOST_ROUNDS, *looks))
     schedules = [_schedule(one.local, rounds) for one in configs]
     state = program.state
     last: list[Record] = [history[-1] if history else {} for history in before]
@@ -77,10 +129,15 @@ def run_rounds(
         cohorts = [[plan.cohort for plan in each] for each in plans]
         rates = [[plan.learning_rate for plan in each] for each in plans]
         due = first + count == rounds or (first + count) % every == 0
-        state, trained = program.rounds(state, first, cohorts, rates)
-        tested = program.evaluate(state) if due else [{}] * len(runs)
+        with training():
+            state, trained = program.rounds(state, first, cohorts, rates)
+        with evaluation():
+            tested = program.evaluate(state) if due else [{}] * len(runs)
         wait(partial(jax.block_until_ready, (trained, tested)))
-        collected, tested_now = jax.device_get((trained, tested))
+        with training():
+            collected = jax.device_get(trained)
+        with evaluation():
+            tested_now = jax.device_get(tested)
         seconds = (time.perf_counter() - started) / count
         block: list[list[Record]] = []
         for index, (each, metrics) in enumerate(zip(plans, program.metrics(collected), strict=True)):
@@ -118,6 +175,7 @@ def _record(
     return {
         "round": number,
         "learning_rate": plan.learning_rate,
+        "clients_per_chunk": run.clients_per_chunk,
         **training_record(metrics, plan.stragglers, plan.dropouts, run.plan.costs, previous),
         **privacy_record(run.account, number),
         "simulated_seconds": took,

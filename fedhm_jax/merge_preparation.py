@@ -35,8 +35,10 @@ def build_rule(
         raise ConfigError.of("aggregation.merge", aggregation.merge, f"'mean' for {_OTHER_SHAPES}")
     if multiplier is not None:
         _check_privacy(multiplier, setting, strategy, classes, handed_over)
-    noise = None if multiplier is None or aggregation.clip is None else multiplier * aggregation.clip
-    return MergeRule(aggregation.merge, aggregation.trim, aggregation.clip, aggregation.reject, noise)
+    clip = None if aggregation.clip is None else float(aggregation.clip)
+    reject = None if aggregation.reject is None else float(aggregation.reject)
+    noise = None if multiplier is None or clip is None else multiplier * clip
+    return MergeRule(aggregation.merge, aggregation.trim, clip, reject, noise)
 
 
 def build_account(config: SimulationConfig, cohort_size: int) -> PrivacyAccount | None:

@@ -60,6 +60,8 @@ def check_model(model: nn.Module, images: jax.ShapeDtypeStruct, classes: int) ->
         for path, leaf in named_leaves(variables["params"]).items():
             if leaf.size == 0:
                 raise ValueError(f"{path} would be empty, its shape is {leaf.shape}")
+            if leaf.size >= 2**31:
+                raise ValueError(f"{path} would hold 2**31 numbers or more, its shape is {leaf.shape}")
         mask = jax.ShapeDtypeStruct(images.shape[:1], images.dtype)
         train = network_of(model, "batch_stats" in variables).train
         logits = jax.eval_shape(

@@ -62,6 +62,7 @@ def learning_rate_schedule(
         >>> [round(rate(t), 6) for t in (0, 99, 100, 150)]
         [0.1, 0.1, 0.01, 0.001]
     """
+    initial = float(initial)
     if kind == "step":
         return lambda finished: initial * decay_rate ** sum(finished >= milestone for milestone in milestones)
     if kind == "cosine":

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.sharding import Mesh
 
 from fedhm_jax.acceptance import MergeRule
 from fedhm_jax.client import LocalTraining
@@ -20,6 +21,7 @@ from fedhm_jax.devices import DeviceProfile, client_seconds, samples_trained
 from fedhm_jax.engine import Engine, build_engine
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.evaluation import EvaluationData, place_evaluation
+from fedhm_jax.memory import answering, in_placing
 from fedhm_jax.merge_preparation import build_account, build_rule
 from fedhm_jax.model_preparation import built_in_model, check_model
 from fedhm_jax.optimizers import optimizer_by_name
@@ -47,8 +49,10 @@ class Preparation(NamedTuple):
     """A run, ready to start.
 
     Attributes:
-        engine_for: ``engine_for(capacity)``, round and evaluation for clients of at most so many samples.
+        engine_for: ``engine_for(capacity, clients_per_chunk)``, round and evaluation for clients of at most so many
+            samples, so many of them side by side.
         capacity: samples of the largest client.
+        clients_per_chunk: clients to train side by side; never more than there can be.
         strategy: the federated method.
         state: server state before the first round.
         data: the clients' samples, on the device.
@@ -60,8 +64,9 @@ class Preparation(NamedTuple):
         plan: what reports may know.
     """
 
-    engine_for: Callable[[int], Engine]
+    engine_for: Callable[[int, int], Engine]
     capacity: int
+    clients_per_chunk: int
     strategy: Strategy
     state: State
     data: ClientData
@@ -107,10 +112,16 @@ def prepare(
 
     Raises:
         ConfigError: data, model, strategy and config do not fit together.
+        OutOfMemoryError: data and model are too large for the device.
     """
     mesh = client_mesh(config.server.devices)
     parts = _check_parts(config, data, model, strategy)
-    dataset, plan = parts.dataset, parts.plan
+    with answering(partial(in_placing, config, len(parts.dataset.train_labels))):
+        return _place(config, parts, mesh)
+
+
+def _place(config: SimulationConfig, parts: _Parts, mesh: Mesh | None) -> Preparation:
+    dataset, plan, sampling = parts.dataset, parts.plan, parts.sampling
     model_key, round_key = jax.random.split(jax.random.key(config.server.seed))
     test = place_evaluation(
         dataset.test_images,
@@ -120,23 +131,22 @@ def prepare(
         statistics_samples=config.evaluation.statistics_samples,
         seed=parts.statistics_seed,
     )
+
+    def engine_for(capacity: int, clients_per_chunk: int) -> Engine:
+        tiers = plan.tier_names
+        return build_engine(parts.strategy, parts.training, capacity, tiers, clients_per_chunk, mesh, parts.rule)
+
+    places = -(-max(sampling.capacities) // (1 if mesh is None else mesh.size))
     return Preparation(
-        engine_for=partial(
-            build_engine,
-            parts.strategy,
-            parts.training,
-            tier_names=plan.tier_names,
-            clients_per_chunk=_clients_per_chunk(config.server),
-            mesh=mesh,
-            rule=parts.rule,
-        ),
-        capacity=int(parts.sampling.sizes.max()),
+        engine_for=engine_for,
+        capacity=int(sampling.sizes.max()),
+        clients_per_chunk=min(_clients_per_chunk(config.server), places),
         strategy=parts.strategy,
         state=replicate(jax.jit(partial(_first_state, parts.strategy, parts.setting))(model_key), mesh),
         data=replicate(place_clients(dataset.train_images, dataset.train_labels, parts.dealt, dataset.classes), mesh),
         test=replicate(test, mesh),
-        sampling=parts.sampling,
-        client_seconds=_client_seconds(config, plan.costs, parts.sampling.sizes),
+        sampling=sampling,
+        client_seconds=_client_seconds(config, plan.costs, sampling.sizes),
         key=replicate(round_key, mesh),
         account=parts.account,
         plan=plan,
@@ -187,6 +197,7 @@ def _check_parts(
     variables = check_model(model, images, dataset.classes)
     tiers = make_tiers(config.tiers.rank_factors, config.tiers.shares, config.tiers.counts)
     sampling = _sampling(config, tiers, np.array([len(part) for part in dealt]), tier_seed, cohort_seed)
+    _check_samples(config.local, sampling)
     setting = build_setting(config, model, images, variables, tiers, mean_samples=float(sampling.sizes.mean()))
     strategy = build_strategy(config, setting, builder)
     rule = build_rule(config, setting, strategy, dataset.classes, handed_over=builder is not None)
@@ -288,15 +299,24 @@ def _check_batch_size(batch_size: int, parts: list[np.ndarray]) -> None:
         )
 
 
+def _check_samples(local: LocalConfig, sampling: CohortSampling) -> None:
+    # The device counts steps and samples in 32 bits.
+    largest = np.sort(sampling.sizes)[-sampling.cohort_size :]
+    trained = samples_trained(largest, local.batch_size, local.epochs, local.steps)
+    if trained.sum(dtype=float) >= 2**31:
+        field, value = ("local.epochs", local.epochs) if local.steps is None else ("local.steps", local.steps)
+        raise ConfigError.of(field, value, "so small that a round trains on less than 2**31 samples")
+
+
 def _local_training(local: LocalConfig) -> LocalTraining:
     return LocalTraining(
         optimizer=optimizer_by_name(local.optimizer, local.momentum),
         batch_size=local.batch_size,
         epochs=local.epochs,
         steps=local.steps,
-        weight_decay=local.weight_decay,
-        frobenius_decay=local.frobenius_decay,
-        proximal=local.proximal,
+        weight_decay=float(local.weight_decay),
+        frobenius_decay=float(local.frobenius_decay),
+        proximal=float(local.proximal),
         augment=local.augmentation == "crop_flip",
     )
 

@@ -39,14 +39,14 @@ def program_of(runs: Sequence[Preparation], most_rounds: int = 1) -> Program:
     """One program for runs that differ in seed and learning rate only.
 
     Args:
-        runs: the runs, with equal shapes (see `can_share_a_program`).
+        runs: the runs, with equal shapes (see `can_share_a_program`) and equal ``clients_per_chunk``.
         most_rounds: rounds that one call of ``rounds`` can do.
 
     Returns:
         The program; it is compiled at its first call, once for any number of rounds.
     """
     first, seeds = runs[0], len(runs)
-    engine = first.engine_for(max(run.capacity for run in runs))
+    engine = first.engine_for(max(run.capacity for run in runs), first.clients_per_chunk)
     engine = engine if seeds == 1 else over_seeds(engine)
     if seeds == 1:
         data, tests, keys = first.data, first.test, first.key

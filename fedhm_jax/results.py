@@ -13,16 +13,17 @@ if TYPE_CHECKING:
 Record = Mapping[str, Any]
 """One round, ready for JSON.
 
-Keys: ``round`` (1-based int), ``learning_rate``, ``seconds`` (wall time of the round, evaluation included), and, keyed
-by tier name, ``clients`` (number whose update entered the merge), ``train_loss`` (mean over their steps; null if there
-are none), ``bytes_down``, ``bytes_up`` and ``macs`` (forward MACs of all their training samples of the round), with
-running totals ``total_bytes_down``, ``total_bytes_up`` and ``total_macs`` over all tiers. Sampled clients that are left
-out of the merge, by tier name: ``stragglers`` (missed the deadline), ``dropouts`` (failed) and ``rejected`` (their
-update was not finite or too long, or they have no samples); to all of them the model was sent, and only from the
-rejected something came back. ``failed_rounds`` counts the rounds in a row, up to this one, in which every update was
-rejected and the model stayed. ``simulated_seconds`` of the round on the clients' devices, and their running total
-``total_simulated_seconds``. With privacy, ``epsilon`` of all rounds so far, at ``delta``. Rounds that were evaluated
-also have ``accuracy``, ``top5`` and ``loss`` (each in [0, 1] or nats), keyed by ``"global"`` and the tier names.
+Keys: ``round`` (1-based int), ``learning_rate``, ``seconds`` (wall time of the round, evaluation included),
+``clients_per_chunk`` (most clients side by side), and, keyed by tier name, ``clients`` (number whose update entered the
+merge), ``train_loss`` (mean over their steps; null if there are none), ``bytes_down``, ``bytes_up`` and ``macs``
+(forward MACs of all their training samples of the round), with running totals ``total_bytes_down``, ``total_bytes_up``
+and ``total_macs`` over all tiers. Sampled clients that are left out of the merge, by tier name: ``stragglers`` (missed
+the deadline), ``dropouts`` (failed) and ``rejected`` (their update was not finite or too long, or they have no
+samples); to all of them the model was sent, and only from the rejected something came back. ``failed_rounds`` counts
+the rounds in a row, up to this one, in which every update was rejected and the model stayed. ``simulated_seconds`` of
+the round on the clients' devices, and their running total ``total_simulated_seconds``. With privacy, ``epsilon`` of all
+rounds so far, at ``delta``. Rounds that were evaluated also have ``accuracy``, ``top5`` and ``loss`` (each in [0, 1] or
+nats), keyed by ``"global"`` and the tier names.
 """
 
 

@@ -10,7 +10,7 @@ new version are not noticed.
 """
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from hashlib import blake2b
 from importlib.metadata import version
@@ -29,8 +29,17 @@ from fedhm_jax.reporting.records import is_finished
 from fedhm_jax.strategies.base import State
 from fedhm_jax.validation import check_config, check_types
 
-_FREE = {"data.data_dir", "data.cache_dir", "output.folder", "output.progress", "checkpoint.every", "checkpoint.keep"}
-"""Fields that may be others when a run goes on: they do not change its results."""
+_FREE = {
+    "data.data_dir",
+    "data.cache_dir",
+    "output.folder",
+    "output.progress",
+    "checkpoint.every",
+    "checkpoint.keep",
+    "server.clients_per_chunk",
+}
+"""Fields that may be others when a run goes on: they do not change its results, the chunk but for rounding. A run that
+ran out of memory must be able to go on with a smaller one."""
 
 
 class Start(NamedTuple):
@@ -51,8 +60,8 @@ def find_start(resume: Path | str, config: SimulationConfig | None = None) -> St
     """Finds the checkpoint that a run goes on from, and checks that it can.
 
     ``server.rounds`` may be another number than the run was started with, but not below the rounds that are finished,
-    and not with a cosine schedule, whose learning rates depend on it. Folders, ``output.progress`` and ``checkpoint``
-    may change as well; nothing else.
+    and not with a cosine schedule, whose learning rates depend on it. Folders, ``output.progress``,
+    ``checkpoint`` and ``server.clients_per_chunk`` may change as well; nothing else.
 
     Args:
         resume: the run's folder, for its latest checkpoint, or one checkpoint's folder.
@@ -142,6 +151,21 @@ def leaves_on_host(state: State) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.device_get([_plain(leaf) for leaf in jax.tree.leaves(state)])]
 
 
+def on_devices(state: State, arrays: Sequence[np.ndarray]) -> State:
+    """The reverse of `leaves_on_host`.
+
+    Args:
+        state: of the same structure, for types and devices; its memory may have been given away.
+        arrays: one a leaf.
+
+    Returns:
+        The state of these arrays.
+    """
+    leaves, structure = jax.tree.flatten(state)
+    placed = [_placed_like(leaf, array) for leaf, array in zip(leaves, arrays, strict=True)]
+    return jax.tree.unflatten(structure, placed)
+
+
 def with_checkpoint(run: Preparation, checkpoint: Checkpoint, facts: Mapping[str, Any]) -> Preparation:
     """A run as it was after the checkpoint's round.
 
@@ -159,9 +183,7 @@ def with_checkpoint(run: Preparation, checkpoint: Checkpoint, facts: Mapping[str
     for name, digest in facts["beginnings"].items():
         if digest != checkpoint.facts["beginnings"].get(name):
             raise ConfigError(f"{name} must be the same as when the run to resume began, but is not")
-    leaves, structure = jax.tree.flatten(run.state)
-    arrays = [_placed_like(leaf, array) for leaf, array in zip(leaves, checkpoint.arrays, strict=True)]
-    return run._replace(state=jax.tree.unflatten(structure, arrays))
+    return run._replace(state=on_devices(run.state, checkpoint.arrays))
 
 
 def _run_and_checkpoint(resume: Path) -> tuple[Path, Path | None]:
@@ -246,6 +268,5 @@ def _plain(leaf: Any) -> Any:
 
 def _placed_like(leaf: jax.Array, array: np.ndarray) -> jax.Array:
     """On the leaf's devices; in memory of its own, since a round gives the state's memory away."""
-    if _is_key(leaf):
-        return jax.random.wrap_key_data(_placed_like(jax.random.key_data(leaf), array), impl=jax.random.key_impl(leaf))
-    return jax.device_put(array, leaf.sharding, may_alias=False)
+    placed = jax.device_put(array, leaf.sharding, may_alias=False)
+    return jax.random.wrap_key_data(placed, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else placed

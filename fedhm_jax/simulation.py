@@ -14,7 +14,7 @@ from fedhm_jax.distributed import is_first
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.host_loop import Blocks, run_rounds, until_diverged, with_checkpoints
 from fedhm_jax.preparation import Preparation, prepare
-from fedhm_jax.reporting import reporting
+from fedhm_jax.reporting import print_notice, reporting
 from fedhm_jax.results import Record, RunPlan, SimulationResult
 from fedhm_jax.resumption import Start, facts_of, find_start, with_checkpoint
 from fedhm_jax.round_record import METRICS
@@ -59,6 +59,7 @@ def simulate(
             like this, see `fedhm_jax.resumption.find_start`.
         DivergedError: training has left the finite numbers; the model of the latest checkpoint is good.
         Interrupted: Ctrl-C or SIGTERM came, and the run has an output folder.
+        OutOfMemoryError: no room for a round, even of fewer clients side by side, an evaluation, or the data.
         WriteError: a record or a checkpoint could not be written, on a full disk for instance.
 
     Example:
@@ -80,7 +81,7 @@ def simulate(
         run, history = with_checkpoint(run, start.checkpoint, facts), start.checkpoint.history
     if start.finished:
         return _result(config, run, history, run.state)
-    blocks = until_diverged(run_rounds([config], [run], [history]))
+    blocks = until_diverged(run_rounds([config], [run], [history], _notices([config], ())))
     if config.output.folder is not None and is_first():
         blocks = with_checkpoints(config.output.folder, blocks, config, history, facts)
     return _reported([config], [run], blocks, on_start, on_round, None if resume is None else history)[0]
@@ -114,6 +115,7 @@ def simulate_seeds(
 
     Raises:
         ConfigError: a value that cannot be run, before anything is compiled or written.
+        OutOfMemoryError: as in `simulate`.
 
     Example:
         >>> from fedhm_jax import ServerConfig, SimulationConfig, simulate_seeds
@@ -141,6 +143,7 @@ def simulate_together(
     strategy: Callable[[Setting], Strategy] | None = None,
     on_start: Sequence[Callable[[RunPlan], None]] = (),
     on_round: Sequence[Callable[[Record], None]] = (),
+    on_notice: Sequence[Callable[[str], None]] = (),
 ) -> tuple[SimulationResult, ...]:
     """Runs configs that differ in nothing but seed, learning rate and output folder, as one program.
 
@@ -151,20 +154,34 @@ def simulate_together(
         strategy: as in `simulate`.
         on_start: called with every run's plan.
         on_round: called with every record of every run.
+        on_notice: called with a line about what the runs decided for themselves.
 
     Returns:
         One result a run.
 
     Raises:
         ConfigError: a value that cannot be run, before anything is compiled or written.
+        OutOfMemoryError: as in `simulate`.
     """
     for config in configs:
         check_config(config)
     runs = [prepare(config, data, model, strategy) for config in configs]
     if not can_share_a_program([run.data for run in runs]):
-        alone = partial(simulate_together, data=data, model=model, strategy=strategy)
+        alone = partial(simulate_together, data=data, model=model, strategy=strategy, on_notice=on_notice)
         return tuple(alone([config], on_start=on_start, on_round=on_round)[0] for config in configs)
-    return _reported(configs, runs, run_rounds(configs, runs, [()] * len(runs)), on_start, on_round)
+    blocks = run_rounds(configs, runs, [()] * len(runs), _notices(configs, on_notice))
+    return _reported(configs, runs, blocks, on_start, on_round)
+
+
+def _notices(configs: Sequence[SimulationConfig], on_notice: Sequence[Callable[[str], None]]) -> Callable[[str], None]:
+    """Tells everyone, and with progress on, standard error."""
+    shown = is_first() and any(config.output.progress for config in configs)
+
+    def tell(notice: str) -> None:
+        for tell_one in (*on_notice, *([print_notice] if shown else [])):
+            tell_one(notice)
+
+    return tell
 
 
 def _reported(

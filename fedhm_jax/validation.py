@@ -160,17 +160,43 @@ def _not_empty(*names: str) -> tuple[_Rule, ...]:
     return tuple(_Rule(name, lambda value: bool(value.strip()), "a name that is not empty") for name in names)
 
 
+_LARGEST = 3.4e38
+"""The training's numbers have 32 bits."""
+
+
+def _fits_32_bits(*names: str) -> tuple[_Rule, ...]:
+    return tuple(_Rule(name, lambda value: value <= _LARGEST, f"a number of at most {_LARGEST:g}") for name in names)
+
+
+def _below_2_31(*names: str) -> tuple[_Rule, ...]:
+    return tuple(_Rule(name, lambda value: value < 2**31, "an integer below 2**31") for name in names)
+
+
+def _possible_paths(*names: str) -> tuple[_Rule, ...]:
+    allowed = "a path without a null character, and with a home directory where it begins with ~"
+    return tuple(_Rule(name, _is_possible_path, allowed) for name in names)
+
+
+def _is_possible_path(path: Path) -> bool:
+    try:
+        return "\0" not in str(path.expanduser())
+    except RuntimeError:  # nobody of that name
+        return False
+
+
 def _increases(values: tuple[float, ...]) -> bool:
     return all(left < right for left, right in pairwise(values))
 
 
 _RULES: tuple[_Rule, ...] = (
     *_not_empty("data.name", "data.train_split", "data.test_split", "local.optimizer"),
+    *_possible_paths("data.data_dir", "data.cache_dir", "output.folder"),
     *_at_least(1, "data.train_samples", "data.test_samples", "data.holdout"),
     *_at_least(1, "partition.clients", "partition.min_samples", "partition.classes_per_client"),
     *_positive("partition.alpha"),
     *_at_least(0, "model.full_rank_blocks"),
     _Rule("model.hidden", lambda widths: all(width >= 1 for width in widths), "integers of at least 1"),
+    _Rule("model.hidden", lambda widths: all(width < 2**31 for width in widths), "integers below 2**31"),
     _Rule(
         "tiers.rank_factors",
         lambda factors: len(factors) > 0 and factors[0] >= 1 and _increases(factors),
@@ -206,6 +232,9 @@ _RULES: tuple[_Rule, ...] = (
     *_at_least(1, "server.rounds", "server.cohort_size", "server.devices", "server.clients_per_chunk"),
     _Rule("server.participation", lambda share: 0 < share <= 1, "a number above 0 and at most 1"),
     _Rule("server.seed", lambda seed: 0 <= seed < 2**32, "an integer of at least 0 and below 2**32"),
+    *_below_2_31("local.epochs", "local.steps", "server.rounds"),
+    *_fits_32_bits("local.learning_rate", "local.weight_decay", "local.frobenius_decay", "local.proximal"),
+    *_fits_32_bits("strategy.distillation", "aggregation.clip", "aggregation.reject"),
     *_at_least(1, "evaluation.every", "evaluation.batch_size", "evaluation.statistics_samples"),
     *_at_least(1, "checkpoint.every", "checkpoint.keep"),
 )
@@ -228,7 +257,17 @@ def _with_privacy(name: str, holds: Callable[[SimulationConfig], bool], allowed:
     )
 
 
+def _noise_fits(config: SimulationConfig) -> bool:
+    multiplier, clip = config.privacy.noise_multiplier, config.aggregation.clip
+    return multiplier is None or clip is None or multiplier <= _LARGEST / clip
+
+
 _PRIVACY_RELATIONS: tuple[_Relation, ...] = (
+    _Relation(
+        "privacy.noise_multiplier",
+        _noise_fits,
+        f"at most {_LARGEST:g} when multiplied by aggregation.clip (which is {{config.aggregation.clip}})",
+    ),
     _with_privacy(
         "aggregation.clip",
         lambda config: config.aggregation.clip is not None,

@@ -9,6 +9,7 @@ import fedhm_jax.comparison
 from fedhm_jax import (
     ConfigError,
     DataConfig,
+    DevicesConfig,
     LocalConfig,
     ModelConfig,
     PartitionConfig,
@@ -110,6 +111,19 @@ def test_a_folder_of_another_study_is_refused(finished, change, sentence):
     with pytest.raises(ConfigError, match=sentence):
         compare(replace(STUDY, **change), finished.folder)
     assert (finished.folder / "study.toml").read_bytes() == before
+
+
+def test_a_study_written_before_a_field_existed_goes_on(tmp_path):
+    study = replace(STUDY, strategies=("fedavg",), learning_rates=(), seeds=(0,))
+    compare(study, tmp_path / "study")
+    file = tmp_path / "study/study.toml"
+    text = file.read_text()
+    assert "dropout = 0.0\n" in text
+    file.write_text(text.replace("dropout = 0.0\n", ""))
+    compare(study, tmp_path / "study")
+    other = replace(study.settings["iid"], devices=DevicesConfig(dropout=0.1))
+    with pytest.raises(ConfigError, match="not this study"):
+        compare(replace(study, settings={"iid": other}), tmp_path / "study")
 
 
 def test_a_folder_with_something_else_in_it_is_refused(tmp_path):

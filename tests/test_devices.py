@@ -1,6 +1,7 @@
 """Simulated time against hand numbers, and clients that miss the deadline against clients that were never sampled."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from fedhm_jax import (
     TiersConfig,
     simulate,
 )
-from fedhm_jax.client import LocalTraining, build_local_update
+from fedhm_jax.client import LocalTraining, build_local_update, train_client
 from fedhm_jax.client_data import client_by_id, place_clients
 from fedhm_jax.cohort import Cohort
 from fedhm_jax.devices import DeviceProfile, client_seconds, drop_stragglers, samples_trained
@@ -65,11 +66,9 @@ def test_samples_trained_is_what_a_client_reports(steps):
     def objective(params, batch, owned, key):
         return params.sum(), batch.mask.sum()
 
-    update = jax.jit(build_local_update(objective, training, max(sizes)))
-    reported = [
-        int(update(jnp.zeros(1), client_by_id(data, jnp.int32(i), jnp.bool_(True)), data, 0.1, jax.random.key(0))[1][1])
-        for i in range(len(sizes))
-    ]
+    train = jax.jit(partial(train_client, build_local_update(objective, training, max(sizes))))
+    clients = [client_by_id(data, jnp.int32(i), jnp.bool_(True)) for i in range(len(sizes))]
+    reported = [int(train(jnp.zeros(1), client, data, 0.1, jax.random.key(0)).samples) for client in clients]
     assert reported == samples_trained(np.array(sizes), 4, 2, steps).tolist()
 
 

@@ -9,7 +9,7 @@ import pytest
 from fedhm_jax.client import LocalTraining
 from fedhm_jax.client_data import epoch_order, normalise, place_clients
 from fedhm_jax.cohort import Cohort
-from fedhm_jax.engine import build_engine, sum_over_clients
+from fedhm_jax.engine import build_engine
 from fedhm_jax.evaluation import place_evaluation
 from fedhm_jax.losses import cross_entropy
 from fedhm_jax.models import build_model
@@ -179,17 +179,3 @@ def test_evaluation_counts_each_test_sample_once(images_and_labels, data):
     logits = np.asarray(model.apply({"params": state.params}, normalise(jnp.array(images), data.mean, data.std)))
     assert float(results[0]["global"].accuracy) == (logits.argmax(1) == labels).sum()
     assert float(results[0]["global"].top5) == len(labels)  # three classes
-
-
-def test_sum_over_clients_reads_only_places_in_use():
-    seen = sum_over_clients(
-        lambda client_id, present: jnp.where(present, jnp.zeros(6, jnp.int32).at[client_id].add(1), 0),
-        jnp.array([5, 3, 1, 0, 0]),
-        jnp.int32(3),
-        chunk=2,
-    )
-    assert seen.tolist() == [0, 1, 0, 1, 0, 1]
-
-
-def test_a_tier_without_places_contributes_nothing():
-    assert float(sum_over_clients(lambda i, present: jnp.float32(1), jnp.zeros(0, jnp.int32), jnp.int32(0), 4)) == 0

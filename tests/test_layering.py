@@ -18,10 +18,11 @@ FLOORS = [
         "client_data",
         "tiers",
         "data",
+        "lanes",
         "sharding",
         "distributed",
     },
-    {"results", "validation", "layers", "cohort", "network", "acceptance", "privacy"},
+    {"results", "validation", "layers", "cohort", "network", "acceptance", "privacy", "memory"},
     {
         "config_file",
         "study",
@@ -83,6 +84,7 @@ def test_numeric_code_does_not_see_the_config():
         "simulation",
         "resumption",
         "host_loop",
+        "memory",
         "comparison",
         "cli",
     }

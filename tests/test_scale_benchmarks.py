@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from benchmarks import ragged, scale, utilisation
-from benchmarks.ragged import Case, in_chunks
+from benchmarks.ragged import Case, in_chunks, in_lanes
 from benchmarks.scale import Measured, Point
+from benchmarks.scale_figure import scale_figure
 from benchmarks.timing import Timing
 from benchmarks.utilisation import Scale, Utilisation
 from benchmarks.workload import initial_params, training_macs
@@ -34,25 +35,29 @@ def test_quick_utilisation_runs():
     assert rows[0].flops > rows[1].flops > rows[2].flops > rows[3].flops
 
 
-def test_chunks_wait_for_their_longest_client():
+def test_lanes_wait_less_than_chunks():
     steps = np.array([9, 8, 2, 1, 1])
     assert in_chunks(steps, 1) == steps.sum()
     assert in_chunks(steps, 2) == 2 * (9 + 2 + 1)
     assert in_chunks(steps, 5) == 5 * 9
+    assert in_lanes(steps, 2) == 2 * 11
+    assert in_lanes(steps, 1) == steps.sum()
+    assert in_lanes(steps, 5) == 5 * 9
 
 
 def test_padding_of_equal_clients_is_none_and_order_helps():
-    case = Case(alpha=0.1, clients=40, cohort=20, chunk=4, samples=800)
+    case = Case(alpha=0.1, clients=40, cohort=20, lanes=4, samples=800)
     even = ragged.padding(case, np.full(40, 60), batch_size=20)
-    assert even == (1.0, 1.0, 1.0)
+    assert even == (1.0, 1.0, 1.0, 1.0)
     sizes = np.array([len(part) for part in ragged.deal(case)])
     uneven = ragged.padding(case, sizes, batch_size=20)
     assert sizes.sum() == case.samples
     assert 1 < uneven.batches < uneven.total < uneven.unsorted
+    assert uneven.total < uneven.chunks
 
 
 def test_unequal_clients_are_timed_per_sample():
-    case = Case(alpha=0.5, clients=4, cohort=2, chunk=1, samples=80)
+    case = Case(alpha=0.5, clients=4, cohort=2, lanes=1, samples=80)
     workload = ragged.WORKLOAD._replace(batch_size=4)
     assert all(timing.median > 0 for timing in ragged.measure(case, workload, repetitions=1))
 
@@ -72,3 +77,13 @@ def test_scale_point_runs_and_its_report_divides():
 def test_a_failing_point_says_why():
     with pytest.raises(RuntimeError, match=r"model.name is 'nothing'"):
         scale.run_apart(Point("cohort", 6, 3, 2, model="nothing"))
+
+
+def test_the_figure_shows_every_point_of_both_curves():
+    points = [Point("cohort", 100, cohort, 5) for cohort in (10, 20)] + [Point("registered", 50, 10, 5)]
+    measured = [scale.Measured(1.0, 0.5, 0.5, 0.5, 0.4, 10.0, 10.0, peak, 3.0) for peak in (100.0, 110.0, 90.0)]
+    memory, registered, speed, _ = scale_figure([*zip(points, measured, strict=True)]).axes
+    assert memory.lines[0].get_xydata().tolist() == [[10, 100], [20, 110]]
+    assert memory.lines[1].get_xydata().tolist() == [[10, 3], [20, 3]]
+    assert speed.lines[0].get_xydata().tolist() == [[10, 20], [20, 40]]
+    assert registered.lines[0].get_xydata().tolist() == [[50, 90]]

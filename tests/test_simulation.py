@@ -111,8 +111,8 @@ def test_nothing_is_traced_after_the_first_round(monkeypatch, assignment):
     def prepare_counting(*args):
         run = prepare(*args)
 
-        def engine_for(capacity):
-            engine = run.engine_for(capacity)
+        def engine_for(*args):
+            engine = run.engine_for(*args)
             return type(engine)(*(counting(name, getattr(engine, name)) for name in engine._fields))
 
         return run._replace(engine_for=engine_for)

@@ -14,7 +14,7 @@ from flax import linen as nn
 from strategy_twin import Hidden
 from test_twin import draw_params, to_numpy
 
-from fedhm_jax.client import LocalTraining, build_local_update
+from fedhm_jax.client import LocalTraining, build_local_update, train_client
 from fedhm_jax.client_data import Batch, Client, client_by_id, place_clients
 from fedhm_jax.models import build_model
 from fedhm_jax.objective import supervised
@@ -469,21 +469,21 @@ def test_split_mix_trains_every_member_as_if_it_were_alone() -> None:
     @jax.jit
     def together(stack: Any) -> Any:
         update = build_local_update(strategy.objectives[0], training, 10)
-        return update(stack, client, data, jnp.asarray(0.1), KEY)
+        return train_client(update, stack, client, data, jnp.asarray(0.1), KEY)
 
     @jax.jit
     def by_itself(member: Any) -> Any:
         update = build_local_update(supervised(setting.network, True), training, 10)
-        return update(member, client, data, jnp.asarray(0.1), KEY)
+        return train_client(update, member, client, data, jnp.asarray(0.1), KEY)
 
-    trained, metrics = together(stack)
+    ended = together(stack)
     separate = [by_itself(jax.tree.map(lambda leaf, m=m: leaf[m], stack)) for m in range(len(alone))]
-    for member, (found, (wanted, _)) in enumerate(zip(members_of(trained), separate, strict=True)):
-        for path, value in to_numpy(wanted).items():
+    for member, (found, wanted) in enumerate(zip(members_of(ended.params), separate, strict=True)):
+        for path, value in to_numpy(wanted.params).items():
             np.testing.assert_allclose(found[path], value, rtol=1e-9, atol=TOLERANCE, err_msg=f"{member} {path}")
         assert np.abs(found["dense_0/kernel"] - members_of(stack)[member]["dense_0/kernel"]).max() > 1e-3
-    np.testing.assert_allclose(metrics.loss, np.mean([alone.loss for _, alone in separate]), rtol=1e-9)
-    assert metrics.samples == 20, "a sample counts once, however many members it trains"
+    np.testing.assert_allclose(ended.loss, np.mean([one.loss for one in separate]), rtol=1e-9)
+    assert ended.samples == 20, "a sample counts once, however many members it trains"
 
 
 def test_split_mix_starts_from_slices_with_the_spread_of_their_own_inputs() -> None:

@@ -107,6 +107,22 @@ WRONG_VALUES = [
     ("local.milestones", (0, 3), "integers of at least 1, strictly increasing"),
     ("local.milestones", (5, 3), "integers of at least 1, strictly increasing"),
     ("server.cohort_size", 21, "at most partition.clients (20)"),
+    *((field, 2**31, "an integer below 2**31") for field in ("local.epochs", "local.steps", "server.rounds")),
+    ("model.hidden", (64, 2**31), "integers below 2**31"),
+    *(
+        (field, value, "a number of at most 3.4e+38")
+        for field in ("local.learning_rate", "local.weight_decay", "local.frobenius_decay", "local.proximal")
+        for value in (1e39, 10**39)
+    ),
+    *(
+        (field, 1e39, "a number of at most 3.4e+38")
+        for field in ("strategy.distillation", "aggregation.clip", "aggregation.reject")
+    ),
+    *(
+        (field, Path(path), "a path without a null character, and with a home directory where it begins with ~")
+        for field in ("data.data_dir", "data.cache_dir", "output.folder")
+        for path in ("a\0b", "~no-such-user/images")
+    ),
     ("model.full_rank_blocks", -1, "an integer of at least 0"),
     ("model.full_rank_blocks", 1, "unset unless model.name is a ResNet (model.name is 'cnn')"),
 ]
@@ -127,6 +143,8 @@ def test_a_field_that_needs_another_one_says_so() -> None:
         "data.data_dir is None, but must be the folder of the images when data.name is 'folder'": changed(
             data__name="folder"
         ),
+        "privacy.noise_multiplier is 1e+20, but must be at most 3.4e+38 when multiplied by aggregation.clip (which is "
+        "1e+20)": changed(privacy__noise_multiplier=1e20, aggregation__clip=1e20),
         "local.milestones is (), but must be one or more rounds when local.schedule is 'step'": changed(
             local__schedule="step"
         ),
@@ -155,6 +173,8 @@ def test_a_field_that_needs_another_one_says_so() -> None:
         changed(data__name="folder", data__data_dir=Path("images")),
         changed(strategy__widths=(1.0, 0.64, 0.5, 0.35), strategy__distillation=0.0),
         changed(devices__flops=(4e9, 3e9, 2e9, 1e9), devices__latency=(0.0,), devices__deadline=60.0),
+        changed(local__learning_rate=3.4e38, local__epochs=2**31 - 1, server__rounds=2**31 - 1),
+        changed(data__data_dir=Path("~/images"), output__folder=Path("runs/~/a")),
         changed(local__steps=1, partition__min_samples=1, data__train_samples=1),
     ],
 )

@@ -1,5 +1,6 @@
 """Images in folders: <data_dir>/<split>/<class name>/<image>."""
 
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -51,7 +52,7 @@ def open_image_folder(
     if data_dir is None:
         raise ConfigError("data.data_dir is unset, but must be the folder of the images when data.name is 'folder'")
     root = data_dir.expanduser()
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise ConfigError.of("data.data_dir", str(root), "an existing folder")
     train = _list_split(root, train_split, "data.train_split")
     test = _list_split(root, test_split, "data.test_split")
@@ -78,7 +79,7 @@ def open_image_folder(
 
 def _list_split(root: Path, split: str, field: str) -> dict[str, list[Path]]:
     """The image files of each class, both sorted by name."""
-    if not split or not (root / split).is_dir():
+    if not split or not os.path.isdir(root / split):
         names = [repr(folder.name) for folder in _subfolders(root)]
         more = ", ..." if len(names) > _SHOWN else ""
         found = ", ".join(names[:_SHOWN]) + more if names else "none"

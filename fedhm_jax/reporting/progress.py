@@ -1,5 +1,6 @@
 """Progress of the rounds: a bar on a terminal, about ten lines anywhere else."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,6 +57,15 @@ def round_progress(rounds: int, console: Console | None = None) -> Iterator[Call
             bar.update(task, completed=record["round"], description=", ".join(_in_words(latest)))
 
         yield move_bar
+
+
+def print_notice(notice: str) -> None:
+    """Says something that a run decided for itself, in a line on standard error; a bar that is shown stays below it.
+
+    Args:
+        notice: what.
+    """
+    print(f"fedhm: {notice}", file=sys.stderr)
 
 
 def mean_train_loss(record: Record) -> float | None:

@@ -52,7 +52,7 @@ def fjord(
     return leading._replace(
         # Slices are nested in training, so they agree without HeteroFL's scaler.
         networks=(leading.network,) * len(tiers),
-        objectives=tuple(_ordered_dropout(setting, slices, tier, distillation) for tier in tiers),
+        objectives=tuple(_ordered_dropout(setting, slices, tier, float(distillation)) for tier in tiers),
     )
 
 

@@ -1,0 +1,107 @@
+"""Running out of memory: how it is known, and what to say and to try."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import jax
+
+from fedhm_jax.config import SimulationConfig
+from fedhm_jax.errors import OutOfMemoryError
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that device or host ran out of memory.
+
+    Args:
+        error: from XLA, when a program is compiled or run or an array is placed, or from NumPy.
+
+    Returns:
+        The answer.
+
+    Example:
+        >>> xla = jax.errors.JaxRuntimeError
+        >>> [is_out_of_memory(xla(text)) for text in ("RESOURCE_EXHAUSTED: Out of memory", "INTERNAL: no such device")]
+        [True, False]
+    """
+    xla = isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+    return xla or isinstance(error, MemoryError)
+
+
+@contextmanager
+def answering(answer: Callable[[], OutOfMemoryError]) -> Iterator[None]:
+    """Turns an error of a block that ran out of memory into a sentence; other errors pass.
+
+    Args:
+        answer: builds what to raise; built before, it would hold on to the failed block's arrays through its traceback.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        OutOfMemoryError: the block ran out of memory.
+    """
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise answer() from error
+
+
+def in_placing(config: SimulationConfig, samples: int) -> OutOfMemoryError:
+    """The answer where data and model do not fit onto the device.
+
+    Args:
+        config: the run's.
+        samples: number of training samples.
+
+    Returns:
+        The exception, ready to raise.
+    """
+    remedy = f"data.train_samples = {samples // 2} or a smaller model"
+    stage = f"placing {samples} training samples and the model on the device"
+    return OutOfMemoryError.of(stage, "data.train_samples", config.data.train_samples, remedy)
+
+
+def in_training(config: SimulationConfig, clients_per_chunk: int, runs: int = 1) -> OutOfMemoryError:
+    """The answer where a round does not fit: half the chunk, and smaller clients if the chunk is one of them.
+
+    Args:
+        config: the run's.
+        clients_per_chunk: number of clients that trained side by side.
+        runs: number of runs that share the program.
+
+    Returns:
+        The exception, ready to raise; its ``clients_per_chunk`` is None if there is no smaller chunk.
+
+    Example:
+        >>> str(in_training(SimulationConfig(), 16))
+        'ran out of memory while training 16 clients side by side: server.clients_per_chunk is unset; \
+try server.clients_per_chunk = 8'
+    """
+    merge, asked, remedies = config.aggregation.merge, config.server.clients_per_chunk, []
+    if merge != "mean":
+        remedies.append(f"a smaller server.cohort_size (aggregation.merge = {merge!r} holds all updates of a round)")
+    if runs > 1:
+        remedies.append(f"fewer than {runs} runs at once")
+    if clients_per_chunk == 1:
+        remedy = " or ".join(["a smaller local.batch_size or model", *remedies])
+        return OutOfMemoryError.of("training one client at a time", "local.batch_size", config.local.batch_size, remedy)
+    half = clients_per_chunk // 2
+    stage = f"training {clients_per_chunk} clients side by side"
+    remedy = " or ".join([f"server.clients_per_chunk = {half}", *remedies])
+    return OutOfMemoryError.of(stage, "server.clients_per_chunk", asked, remedy, clients_per_chunk=half)
+
+
+def in_evaluation(config: SimulationConfig, batch_size: int) -> OutOfMemoryError:
+    """The answer where testing does not fit.
+
+    Args:
+        config: the run's.
+        batch_size: test samples in a batch, at most as many as there are.
+
+    Returns:
+        The exception, ready to raise.
+    """
+    remedy = f"evaluation.batch_size = {batch_size // 2}" if batch_size > 1 else "a smaller model"
+    return OutOfMemoryError.of("evaluating", "evaluation.batch_size", config.evaluation.batch_size, remedy)
