@@ -1,12 +1,15 @@
 """Local optimizers by name, and the learning rate over rounds."""
 
 import inspect
+import warnings
 from collections.abc import Callable
 
 import jax
 import optax
 
 from fedhm_jax.errors import ConfigError
+
+_ALLOWED = "an optax optimizer such as 'sgd', 'adam', 'adamw' or 'rmsprop'"
 
 
 def optimizer_by_name(name: str, momentum: float) -> Callable[[jax.Array], optax.GradientTransformation]:
@@ -20,7 +23,7 @@ def optimizer_by_name(name: str, momentum: float) -> Callable[[jax.Array], optax
         Function from learning rate to optimizer.
 
     Raises:
-        ConfigError: optax has no such optimizer.
+        ConfigError: optax has no such optimizer, or warns of it.
 
     Example:
         >>> optimizer_by_name("sgd", momentum=0.9)(0.1).init({}) is not None
@@ -30,7 +33,12 @@ def optimizer_by_name(name: str, momentum: float) -> Callable[[jax.Array], optax
         return lambda learning_rate: optax.sgd(learning_rate, momentum=momentum or None)
     factory = getattr(optax, name, None)
     if not inspect.isfunction(factory) or _required_arguments(factory) != ["learning_rate"]:
-        raise ConfigError.of("local.optimizer", name, "an optax optimizer such as 'sgd', 'adam', 'adamw' or 'rmsprop'")
+        raise ConfigError.of("local.optimizer", name, _ALLOWED)
+    try:
+        with warnings.catch_warnings(action="error"):
+            factory(learning_rate=0.1)
+    except Exception as error:
+        raise ConfigError.of("local.optimizer", name, f"{_ALLOWED}; of this one optax says: {error}") from error
     return lambda learning_rate: factory(learning_rate=learning_rate)
 
 

@@ -172,6 +172,11 @@ def _below_2_31(*names: str) -> tuple[_Rule, ...]:
     return tuple(_Rule(name, lambda value: value < 2**31, "an integer below 2**31") for name in names)
 
 
+def _all_within(least: float, *names: str) -> tuple[_Rule, ...]:
+    allowed = f"numbers from {least:g} to 1e+30"
+    return tuple(_Rule(name, lambda values: all(least <= value <= 1e30 for value in values), allowed) for name in names)
+
+
 def _possible_paths(*names: str) -> tuple[_Rule, ...]:
     allowed = "a path without a null character, and with a home directory where it begins with ~"
     return tuple(_Rule(name, _is_possible_path, allowed) for name in names)
@@ -232,6 +237,9 @@ _RULES: tuple[_Rule, ...] = (
     *_at_least(1, "server.rounds", "server.cohort_size", "server.devices", "server.clients_per_chunk"),
     _Rule("server.participation", lambda share: 0 < share <= 1, "a number above 0 and at most 1"),
     _Rule("server.seed", lambda seed: 0 <= seed < 2**32, "an integer of at least 0 and below 2**32"),
+    *_all_within(1e-30, "devices.flops", "devices.download", "devices.upload"),
+    *_all_within(0, "devices.latency"),
+    _Rule("privacy.noise_multiplier", lambda value: 1e-6 <= value <= 1e6, "a number from 1e-6 to 1e6"),
     *_below_2_31("local.epochs", "local.steps", "server.rounds"),
     *_fits_32_bits("local.learning_rate", "local.weight_decay", "local.frobenius_decay", "local.proximal"),
     *_fits_32_bits("strategy.distillation", "aggregation.clip", "aggregation.reject"),

@@ -1,6 +1,10 @@
 """Every test: strict numerics (no array changes its type or gains an axis unasked), quick compilation, four devices."""
 
 import os
+import signal
+
+# A shell starts jobs in the background with Ctrl-C ignored, and processes that tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Most tests compile for longer than they run. The same programs, compiled with less effort, halve the time.
 _QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"

@@ -274,6 +274,9 @@ def test_folders_that_do_not_fit(pictures, tmp_path):
     missing = refusal(load_pictures, tmp_path / "nowhere")
     assert missing.startswith("data.data_dir is ")
     assert "nowhere" in missing
+    too_long = refusal(load_pictures, pictures, train_split="x" * 300)
+    assert too_long.startswith("data.train_split is 'xxx")
+    assert refusal(load_pictures, pictures / ("x" * 300)).startswith("data.data_dir is '")
     wrong = refusal(load_pictures, pictures, train_split="training")
     assert wrong.startswith("data.train_split is 'training', but must be ")
     assert "'test', 'train'" in wrong

@@ -123,6 +123,13 @@ WRONG_VALUES = [
         for field in ("data.data_dir", "data.cache_dir", "output.folder")
         for path in ("a\0b", "~no-such-user/images")
     ),
+    *(("privacy.noise_multiplier", value, "a number from 1e-6 to 1e6") for value in (1e-300, 1e9, 10**30)),
+    *(
+        (f"devices.{name}", (value,), "numbers from 1e-30 to 1e+30")
+        for name in ("flops", "download", "upload")
+        for value in (5e-324, 1e300)
+    ),
+    ("devices.latency", (1e308,), "numbers from 0 to 1e+30"),
     ("model.full_rank_blocks", -1, "an integer of at least 0"),
     ("model.full_rank_blocks", 1, "unset unless model.name is a ResNet (model.name is 'cnn')"),
 ]
@@ -143,8 +150,8 @@ def test_a_field_that_needs_another_one_says_so() -> None:
         "data.data_dir is None, but must be the folder of the images when data.name is 'folder'": changed(
             data__name="folder"
         ),
-        "privacy.noise_multiplier is 1e+20, but must be at most 3.4e+38 when multiplied by aggregation.clip (which is "
-        "1e+20)": changed(privacy__noise_multiplier=1e20, aggregation__clip=1e20),
+        "privacy.noise_multiplier is 1000000.0, but must be at most 3.4e+38 when multiplied by aggregation.clip (which "
+        "is 1e+38)": changed(privacy__noise_multiplier=1e6, aggregation__clip=1e38),
         "local.milestones is (), but must be one or more rounds when local.schedule is 'step'": changed(
             local__schedule="step"
         ),
