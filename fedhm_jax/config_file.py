@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 from fedhm_jax.config import SimulationConfig
 from fedhm_jax.errors import ConfigError
-from fedhm_jax.validation import check_types
+from fedhm_jax.field_types import check_types
 
 
 def config_from_dict(values: Mapping[str, Any], defaults: SimulationConfig | None = None) -> SimulationConfig:

@@ -23,8 +23,10 @@ def is_out_of_memory(error: BaseException) -> bool:
         >>> [is_out_of_memory(xla(text)) for text in ("RESOURCE_EXHAUSTED: Out of memory", "INTERNAL: no such device")]
         [True, False]
     """
-    xla = isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
-    return xla or isinstance(error, MemoryError)
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        # XLA's CPU runtime calls a failed allocation inside a program an internal error.
+        return "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)
+    return isinstance(error, MemoryError)
 
 
 @contextmanager

@@ -145,6 +145,7 @@ def test_errors_of_device_and_host_are_known():
         np.ones(size, np.uint8)
     assert is_out_of_memory(device.value)
     assert is_out_of_memory(host.value)
+    assert is_out_of_memory(jax.errors.JaxRuntimeError("INTERNAL: Out of memory allocating 549755813888 bytes"))
     assert not is_out_of_memory(jax.errors.JaxRuntimeError("INTERNAL: cuDNN failed"))
     assert not is_out_of_memory(RuntimeError("RESOURCE_EXHAUSTED"))
 

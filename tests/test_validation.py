@@ -8,7 +8,8 @@ import pytest
 
 from fedhm_jax.config import OutputConfig, PartitionConfig, SimulationConfig, TiersConfig
 from fedhm_jax.errors import ConfigError
-from fedhm_jax.validation import check_config, check_types
+from fedhm_jax.field_types import check_types
+from fedhm_jax.validation import check_config
 
 
 def changed(**values: Any) -> SimulationConfig:
