@@ -31,7 +31,7 @@ from benchmarks.workload import (
     tier_params,
     train_cohort_arguments,
 )
-from fedhm_jax.client import penalty_gradient
+from fedhm_jax.client import add_penalties
 from fedhm_jax.client_data import ClientData, epoch_order, normalise
 from fedhm_jax.convolution import ConvMethod
 from fedhm_jax.losses import cross_entropy
@@ -180,7 +180,7 @@ def _sequential(
             logits: Any = model.apply({"params": params}, images, train=True)
             return cross_entropy(logits, data.labels[rows]).mean()
 
-        gradient = jax.tree.map(jnp.add, jax.grad(loss)(params), penalty_gradient(params, received, training))
+        gradient = add_penalties(jax.grad(loss)(params), params, received, training)
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         return optax.apply_updates(params, updates), opt_state
 

@@ -55,12 +55,13 @@ class TrainMetrics(NamedTuple):
     rejected: jax.Array
 
 
-def penalty_gradient(params: Params, received: Params, training: LocalTraining) -> Params:
-    """Gradient of the terms that pull on parameters rather than on predictions.
+def add_penalties(gradient: Params, params: Params, received: Params, training: LocalTraining) -> Params:
+    """Adds the gradient of the terms that pull on parameters rather than on predictions.
 
     ``c_w w + mu (w - w_received)`` on every parameter, and ``c_F u v v^T``, ``c_F u^T u v`` on factors.
 
     Args:
+        gradient: of the predictions' loss.
         params: current parameters of the tier.
         received: parameters the server sent.
         training: its ``weight_decay``, ``proximal`` and ``frobenius_decay`` are the coefficients.
@@ -69,26 +70,29 @@ def penalty_gradient(params: Params, received: Params, training: LocalTraining) 
         Tree like ``params``.
 
     Example:
+        >>> gradient, params, received = ({"w": jnp.array([value])} for value in (3.0, 2.0, 0.0))
         >>> training = LocalTraining(optax.sgd, batch_size=1, weight_decay=0.5)
-        >>> penalty_gradient({"w": jnp.array([2.0])}, {"w": jnp.array([0.0])}, training)["w"].tolist()
-        [1.0]
+        >>> add_penalties(gradient, params, received, training)["w"].tolist()
+        [4.0]
 
     Source: FedHM (arXiv 2111.14655) for the Frobenius decay; FedProx (1812.06127) for the proximal term.
     """
-    elementwise = jax.tree.map(
-        lambda w, start: training.weight_decay * w + training.proximal * (w - start), params, received
-    )
-    if not training.frobenius_decay:
-        return elementwise
-    return jax.tree.map(
-        lambda node, term: _add_frobenius(node, term, training.frobenius_decay) if is_factors(node) else term,
-        params,
-        elementwise,
-        is_leaf=is_factors,
-    )
+    # A term with coefficient zero would still read and write every parameter at every step.
+    if training.weight_decay:
+        gradient = jax.tree.map(lambda g, w: g + training.weight_decay * w, gradient, params)
+    if training.proximal:
+        gradient = jax.tree.map(lambda g, w, start: g + training.proximal * (w - start), gradient, params, received)
+    if training.frobenius_decay:
+        gradient = jax.tree.map(
+            lambda node, g: _add_frobenius(g, node, training.frobenius_decay) if is_factors(node) else g,
+            params,
+            gradient,
+            is_leaf=is_factors,
+        )
+    return gradient
 
 
-def _add_frobenius(factors: Factors, term: Factors, coefficient: float) -> Factors:
+def _add_frobenius(gradient: Factors, factors: Factors, coefficient: float) -> Factors:
     """Adds the gradient of half the squared norm of the product; the rank x rank Gram matrices make it cheap."""
     rank = factors.rank
     v = factors.v.reshape(-1, rank)
@@ -96,7 +100,7 @@ def _add_frobenius(factors: Factors, term: Factors, coefficient: float) -> Facto
     v_gradient = (v @ (u @ u.T)).reshape(factors.v.shape)
     u_moved = jnp.moveaxis(factors.u, -2, 0)
     u_gradient = jnp.moveaxis(((v.T @ v) @ u).reshape(u_moved.shape), 0, -2)
-    return Factors(v=term.v + coefficient * v_gradient, u=term.u + coefficient * u_gradient)
+    return Factors(v=gradient.v + coefficient * v_gradient, u=gradient.u + coefficient * u_gradient)
 
 
 class Progress(NamedTuple):
@@ -179,7 +183,7 @@ def build_local_update(objective: Objective, training: LocalTraining, capacity: 
                 batch = batch._replace(images=crop_flip(augment_key, batch.images))
             params, opt_state, loss_sum, samples = progress
             gradient, loss = jax.grad(objective, has_aux=True)(params, batch, client.owned, objective_key)
-            gradient = jax.tree.map(jnp.add, gradient, penalty_gradient(params, received, training))
+            gradient = add_penalties(gradient, params, received, training)
             updates, opt_state = optimizer.update(gradient, opt_state, params)
             drawn = batch.mask.sum().astype(jnp.int32)
             return Progress(optax.apply_updates(params, updates), opt_state, loss_sum + loss, samples + drawn)

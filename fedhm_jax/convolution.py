@@ -6,12 +6,12 @@ over clients turns per-client kernels into grouped convolutions. The ways below 
 the compiler makes of them:
 
 - ``gemm``: the k * k shifted slices of the image, side by side on the channel axis, times one matrix.
-- ``canonical``: the library's convolution, with gradients written as convolutions in the fast layout, or as one matrix
-  product where the kernel's gradient is large. Needs the least memory on a CPU.
+- ``canonical``: the library's convolution in the fast layout, each of the three passes in the way that is the fastest
+  on a CPU. Needs the least memory there.
 - ``lax``: the library's convolution as it is.
 
-On a CPU ``canonical`` is the fastest for whole kernels without strides, and ``gemm`` for factors, strides, single taps,
-grey images and very many channels (``python -m benchmarks.convolution``).
+On a CPU ``canonical`` is the fastest, and ``gemm`` for strides, kernels of a single column, few outputs and very many
+channels (``python -m benchmarks.convolution``).
 """
 
 from functools import partial
@@ -27,8 +27,8 @@ Padding = tuple[Pair, Pair]
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
-_MACS_OF_ONE_PRODUCT = 2**28
-"""Multiply-accumulates of a kernel's gradient from which one product beats the library's convolution on a CPU."""
+_CACHED = 2**19
+"""Elements of an output's gradient from which the library is slow to compute a kernel's gradient on a CPU."""
 
 
 def same_padding(size: int, kernel: int, stride: int) -> Pair:
@@ -81,9 +81,8 @@ def conv2d(
 
 
 def _fastest_on_cpu(kernel: jax.Array, strides: Pair) -> ConvMethod:
-    rows, columns, channels, _ = kernel.shape
-    whole = rows > 1 and columns > 1 and 1 < channels < 512
-    return "canonical" if whole and strides == (1, 1) else "gemm"
+    _, columns, channels, outputs = kernel.shape
+    return "canonical" if strides == (1, 1) and columns > 1 and channels < 512 and outputs >= 8 else "gemm"
 
 
 def _conv_lax(images: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> jax.Array:
@@ -110,48 +109,85 @@ def _conv_gemm(images: jax.Array, kernel: jax.Array, strides: Pair, padding: Pad
     return product.reshape(batch, rows, columns, out)
 
 
+def _conv_wide(images: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> jax.Array:
+    """The library's convolution, with some neighbouring columns of the output as channels of one column where there are
+    few channels: the kernel holds a shifted copy for each. XLA leaves its fast path at 16 channels and fewer."""
+    at_once = _columns_at_once(kernel)
+    if at_once <= 1:
+        return _conv_lax(images, kernel, strides, padding)
+    taps, outputs = kernel.shape[1], kernel.shape[3]
+    step, (left, right) = strides[1], padding[1]
+    columns = (images.shape[2] + left + right - taps) // step + 1
+    blocks = -(-columns // at_once)
+    shifts = [(i * step, (at_once - 1 - i) * step) for i in range(at_once)]
+    copies = [jnp.pad(kernel, ((0, 0), shift, (0, 0), (0, 0))) for shift in shifts]
+    read = (blocks * at_once - 1) * step + taps
+    wide = _conv_lax(
+        images,
+        jnp.concatenate(copies, axis=-1),
+        (strides[0], at_once * step),
+        (padding[0], (left, read - images.shape[2] - left)),
+    )
+    return wide.reshape(*wide.shape[:2], blocks * at_once, outputs)[:, :, :columns]
+
+
+def _columns_at_once(kernel: jax.Array) -> int:
+    """So many that there are 32 outputs, or 64 of an image of one to three channels."""
+    _, _, channels, outputs = kernel.shape
+    return 1 if channels > 16 else (64 if channels < 4 else 32) // outputs
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv_canonical(images: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> jax.Array:
-    return _conv_lax(images, kernel, strides, padding)
+    return _conv_wide(images, kernel, strides, padding)
 
 
 def _conv_canonical_forward(
     images: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _conv_lax(images, kernel, strides, padding), (images, kernel)
+    return _conv_wide(images, kernel, strides, padding), (images, kernel)
 
 
 def _conv_canonical_backward(
     strides: Pair, padding: Padding, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     images, kernel = saved
-    sizes, steps = images.shape[1:3], gradient.shape[1:3]
-    taps: Pair = (kernel.shape[0], kernel.shape[1])
-    # Zeros that the strides skipped at the end of each axis: the forward pass never read them.
-    spans = [(n - 1) * s + k for n, s, k in zip(steps, strides, taps, strict=True)]
-    unread = [size + sum(p) - span for size, p, span in zip(sizes, padding, spans, strict=True)]
-
-    flipped = lax.rev(kernel, (0, 1)).swapaxes(2, 3)
-    image_padding = [
-        (k - 1 - low, k - 1 - high + rest) for k, (low, high), rest in zip(taps, padding, unread, strict=True)
-    ]
-    image_gradient = lax.conv_general_dilated(
-        gradient, flipped, (1, 1), image_padding, lhs_dilation=strides, dimension_numbers=_LAYOUT
+    return (
+        _image_gradient(gradient, kernel, images.shape, strides, padding),
+        _kernel_gradient(images, gradient, kernel.shape, strides, padding),
     )
 
-    if strides == (1, 1) and kernel.size * gradient.size // gradient.shape[-1] > _MACS_OF_ONE_PRODUCT:
-        return image_gradient, _kernel_gradient_product(images, gradient, taps, padding)
+
+def _image_gradient(
+    gradient: jax.Array, kernel: jax.Array, shape: tuple[int, ...], strides: Pair, padding: Padding
+) -> jax.Array:
+    if strides != (1, 1):
+        images = jax.ShapeDtypeStruct(shape, gradient.dtype)
+        return jax.linear_transpose(lambda images: _conv_gemm(images, kernel, strides, padding), images)(gradient)[0]
+    flipped = lax.rev(kernel, (0, 1)).swapaxes(2, 3)
+    rows, columns = ((k - 1 - low, k - 1 - high) for k, (low, high) in zip(kernel.shape, padding, strict=False))
+    return _conv_wide(gradient, flipped, (1, 1), (rows, columns))
+
+
+def _kernel_gradient(
+    images: jax.Array, gradient: jax.Array, shape: tuple[int, ...], strides: Pair, padding: Padding
+) -> jax.Array:
+    taps = (shape[0], shape[1])
+    if gradient.size >= _CACHED and strides == (1, 1):
+        return _kernel_gradient_product(images, gradient, taps, padding)
+    # Zeros that the strides skipped at the end of each axis: the forward pass never read them.
+    spans = [(n - 1) * s + k for n, s, k in zip(gradient.shape[1:3], strides, taps, strict=True)]
+    read = [(low, span - low - size) for size, (low, _), span in zip(images.shape[1:3], padding, spans, strict=True)]
     # The batch is summed over, so it takes the place of the input channels, and the channels that of the batch.
-    kernel_padding = [(low, high - rest) for (low, high), rest in zip(padding, unread, strict=True)]
     kernel_gradient = lax.conv_general_dilated(
         images.transpose(3, 1, 2, 0),
         gradient.transpose(1, 2, 0, 3),
         (1, 1),
-        kernel_padding,
+        read,
         rhs_dilation=strides,
         dimension_numbers=_LAYOUT,
-    ).transpose(1, 2, 0, 3)
-    return image_gradient, kernel_gradient
+    )
+    return kernel_gradient.transpose(1, 2, 0, 3)
 
 
 def _kernel_gradient_product(images: jax.Array, gradient: jax.Array, taps: Pair, padding: Padding) -> jax.Array:

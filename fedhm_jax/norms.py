@@ -9,7 +9,8 @@
 """
 
 import math
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -40,16 +41,68 @@ def batch_moments(inputs: jax.Array, mask: jax.Array | None) -> tuple[jax.Array,
         >>> float(mean[0]), float(variance[0])
         (2.0, 1.0)
     """
-    axes = tuple(range(inputs.ndim - 1))
     inputs = _at_least_float32(inputs)
-    if mask is None:
-        return inputs.mean(axes), inputs.var(axes)
-    weights = mask.astype(inputs.dtype).reshape((-1,) + (1,) * (inputs.ndim - 1))
-    positions = math.prod(inputs.shape[1:-1])
-    count = jnp.maximum(weights.sum() * positions, 1)
-    mean = (inputs * weights).sum(axes) / count
-    centred = inputs - _per_channel(mean, inputs)
-    return mean, (lax.square(centred) * weights).sum(axes) / count
+    weights = _sample_weights(inputs, mask)
+    axes = tuple(range(inputs.ndim - 1))
+    mean = (inputs * weights).sum(axes)
+    return mean, (lax.square(inputs - _per_channel(mean, inputs)) * weights).sum(axes)
+
+
+def _sample_weights(inputs: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Weight of every position of a sample in a mean over the batch, (batch, 1, ...)."""
+    batch, positions = inputs.shape[0], math.prod(inputs.shape[1:-1])
+    mask = jnp.ones(batch, inputs.dtype) if mask is None else mask.astype(inputs.dtype)
+    return (mask / jnp.maximum(mask.sum() * positions, 1)).reshape((-1,) + (1,) * (inputs.ndim - 1))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def batch_normalise(
+    inputs: jax.Array, scale: jax.Array, bias: jax.Array, mask: jax.Array | None, epsilon: float
+) -> jax.Array:
+    """``scale * x + bias`` with ``x = (input - mean) / sqrt(variance + epsilon)``, moments from `batch_moments`.
+
+    With the gradient g of the outputs and the weights w of the samples in the mean, the gradient of the inputs is
+    ``scale / sqrt(variance + epsilon) * (g - w (sum g + x sum g x))``: two sums over the batch, where derivatives of
+    the moments one by one would take four.
+
+    Args:
+        inputs: (batch, ..., channels), at least float32.
+        scale: (channels,).
+        bias: (channels,).
+        mask: (batch,), 0 for padded samples, or None.
+        epsilon: added to the variance.
+
+    Returns:
+        Same shape as ``inputs``.
+
+    Source: Ioffe and Szegedy, Batch Normalization (1502.03167), section 3.
+    """
+    return _normalise_forward(inputs, scale, bias, mask, epsilon)[0]
+
+
+def _normalise_forward(
+    inputs: jax.Array, scale: jax.Array, bias: jax.Array, mask: jax.Array | None, epsilon: float
+) -> tuple[jax.Array, Any]:
+    mean, variance = batch_moments(inputs, mask)
+    root = lax.rsqrt(variance + epsilon)
+    return _affine(inputs, mean, scale * root, bias), (inputs, mean, root, scale, mask)
+
+
+def _normalise_backward(epsilon: float, saved: Any, gradient: jax.Array) -> tuple[jax.Array | None, ...]:
+    inputs, mean, root, scale, mask = saved
+    axes = tuple(range(inputs.ndim - 1))
+    normal = (inputs - _per_channel(mean, inputs)) * _per_channel(root, inputs)
+    bias_gradient, scale_gradient = gradient.sum(axes), (gradient * normal).sum(axes)
+    through_moments = _per_channel(bias_gradient, inputs) + normal * _per_channel(scale_gradient, inputs)
+    input_gradient = _per_channel(scale * root, inputs) * (gradient - _sample_weights(inputs, mask) * through_moments)
+    return input_gradient, scale_gradient, bias_gradient, None if mask is None else jnp.zeros_like(mask)
+
+
+batch_normalise.defvjp(_normalise_forward, _normalise_backward)
+
+
+def _affine(inputs: jax.Array, mean: jax.Array, slope: jax.Array, bias: jax.Array) -> jax.Array:
+    return (inputs - _per_channel(mean, inputs)) * _per_channel(slope, inputs) + _per_channel(bias, inputs)
 
 
 def _at_least_float32(values: jax.Array) -> jax.Array:
@@ -61,13 +114,16 @@ def _per_channel(values: jax.Array, inputs: jax.Array) -> jax.Array:
     return values.reshape((1,) * (inputs.ndim - 1) + values.shape)
 
 
-def _rescale(module: nn.Module, inputs: jax.Array, mean: jax.Array, variance: jax.Array, epsilon: float) -> jax.Array:
+def _scale_and_bias(module: nn.Module, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
     channels = inputs.shape[-1:]
     scale = module.param("scale", nn.initializers.ones_init(), channels, jnp.float32)
     bias = module.param("bias", nn.initializers.zeros_init(), channels, jnp.float32)
-    scale, bias, values = _at_least_float32(scale), _at_least_float32(bias), _at_least_float32(inputs)
-    slope = _per_channel(scale * lax.rsqrt(variance + epsilon), values)
-    return ((values - _per_channel(mean, values)) * slope + _per_channel(bias, values)).astype(inputs.dtype)
+    return _at_least_float32(scale), _at_least_float32(bias)
+
+
+def _normalise_by_batch(module: nn.Module, inputs: jax.Array, mask: jax.Array | None, epsilon: float) -> jax.Array:
+    outputs = batch_normalise(_at_least_float32(inputs), *_scale_and_bias(module, inputs), mask, epsilon)
+    return outputs.astype(inputs.dtype)
 
 
 class StaticBatchNorm(nn.Module):
@@ -96,17 +152,19 @@ class StaticBatchNorm(nn.Module):
         Returns:
             Same shape as ``inputs``.
         """
-        channels = inputs.shape[-1:]
         if train:
-            mean, variance = batch_moments(inputs, mask)
             if self.is_mutable_collection("batch_stats"):
+                mean, variance = batch_moments(inputs, mask)
                 self.put_variable("batch_stats", "mean", mean)
                 self.put_variable("batch_stats", "mean_square", variance + lax.square(mean))
-        else:
-            mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32).value
-            mean_square = self.variable("batch_stats", "mean_square", jnp.ones, channels, jnp.float32).value
-            variance = jnp.maximum(mean_square - lax.square(mean), 0)
-        return _rescale(self, inputs, mean, variance, self.epsilon)
+            return _normalise_by_batch(self, inputs, mask, self.epsilon)
+        channels = inputs.shape[-1:]
+        mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32).value
+        mean_square = self.variable("batch_stats", "mean_square", jnp.ones, channels, jnp.float32).value
+        variance = jnp.maximum(mean_square - lax.square(mean), 0)
+        scale, bias = _scale_and_bias(self, inputs)
+        outputs = _affine(_at_least_float32(inputs), mean, scale * lax.rsqrt(variance + self.epsilon), bias)
+        return outputs.astype(inputs.dtype)
 
 
 class BatchStatisticsNorm(nn.Module):
@@ -123,7 +181,7 @@ class BatchStatisticsNorm(nn.Module):
     @nn.compact
     def __call__(self, inputs: jax.Array, *, mask: jax.Array | None, train: bool) -> jax.Array:
         """Normalises each channel; arguments as in `StaticBatchNorm`, ``train`` makes no difference."""
-        return _rescale(self, inputs, *batch_moments(inputs, mask), self.epsilon)
+        return _normalise_by_batch(self, inputs, mask, self.epsilon)
 
 
 class GroupNorm(nn.Module):

@@ -31,13 +31,14 @@ def loop_convolution(images, kernel, strides, padding):
     return result
 
 
-@pytest.mark.parametrize("macs_of_one_product", [0, 2**28])
+@pytest.mark.parametrize("cached", [0, 2**19])
+@pytest.mark.parametrize("channels", [(3, 4), (5, 16), (20, 3)])  # columns at once: 16, 2, and 1
 @pytest.mark.parametrize("method", ["gemm", "canonical", "lax", "auto"])
 @pytest.mark.parametrize(("sides", "taps", "strides", "padding"), CASES)
-def test_values_and_gradients_equal_the_loop(monkeypatch, method, sides, taps, strides, padding, macs_of_one_product):
-    monkeypatch.setattr(convolution, "_MACS_OF_ONE_PRODUCT", macs_of_one_product)
+def test_values_and_gradients_equal_the_loop(monkeypatch, method, sides, taps, strides, padding, channels, cached):
+    monkeypatch.setattr(convolution, "_CACHED", cached)
     generator = np.random.default_rng(0)
-    images, kernel = generator.normal(size=(2, *sides, 3)), generator.normal(size=(*taps, 3, 4))
+    images, kernel = generator.normal(size=(2, *sides, channels[0])), generator.normal(size=(*taps, *channels))
     wanted = loop_convolution(images, kernel, strides, padding)
     cotangent = generator.normal(size=wanted.shape)
     with jax.enable_x64(True):
@@ -70,11 +71,13 @@ def test_same_padding_gives_one_output_per_stride(size, kernel, stride):
     [
         ((3, 3, 16, 16), (1, 1), "canonical"),
         ((3, 3, 3, 16), (1, 1), "canonical"),
-        ((3, 3, 1, 16), (1, 1), "gemm"),  # grey images
-        ((3, 3, 512, 512), (1, 1), "gemm"),
+        ((3, 3, 1, 16), (1, 1), "canonical"),  # grey images
         ((3, 3, 16, 32), (2, 2), "gemm"),
+        ((1, 3, 16, 8), (1, 1), "canonical"),  # a factor v
+        ((1, 3, 16, 4), (1, 1), "gemm"),
+        ((3, 1, 8, 16), (1, 1), "gemm"),  # a factor u
         ((1, 1, 16, 32), (1, 1), "gemm"),
-        ((1, 3, 16, 8), (1, 1), "gemm"),  # a factor
+        ((3, 3, 512, 512), (1, 1), "gemm"),
     ],
 )
 def test_automatic_choice_computes_as_its_method_does(kernel, strides, method):

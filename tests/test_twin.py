@@ -19,8 +19,8 @@ from fedhm_jax.convolution import ConvMethod
 from fedhm_jax.engine import Engine, build_engine
 from fedhm_jax.evaluation import place_evaluation, static_statistics
 from fedhm_jax.layers import Conv, LowRankConv, LowRankDense
-from fedhm_jax.models.cnn import max_pool
 from fedhm_jax.models.mlp import MLP
+from fedhm_jax.models.pooling import max_pool
 from fedhm_jax.norms import NORMS
 from fedhm_jax.optimizers import optimizer_by_name
 from fedhm_jax.strategies import Setting, Strategy, fedhm

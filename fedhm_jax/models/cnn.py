@@ -1,33 +1,12 @@
 """Small convolutional network for small grey images."""
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from fedhm_jax.convolution import ConvMethod
 from fedhm_jax.layers import Conv, LowRankConv, LowRankDense
+from fedhm_jax.models.pooling import max_pool
 from fedhm_jax.norms import NORMS
-
-
-def max_pool(images: jax.Array) -> jax.Array:
-    """Maximum over 2 x 2 windows, as the maximum of four strided slices, whose gradient is the fastest on a CPU.
-
-    Args:
-        images: (batch, height, width, channels); an odd last row or column is dropped.
-
-    Returns:
-        (batch, height // 2, width // 2, channels).
-
-    Example:
-        >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0].tolist()
-        [[5.0, 7.0], [13.0, 15.0]]
-    """
-    height, width = images.shape[1] // 2 * 2, images.shape[2] // 2 * 2
-    top, bottom = images[:, 0:height:2], images[:, 1:height:2]
-    return jnp.maximum(
-        jnp.maximum(top[:, :, 0:width:2], top[:, :, 1:width:2]),
-        jnp.maximum(bottom[:, :, 0:width:2], bottom[:, :, 1:width:2]),
-    )
 
 
 class CNN(nn.Module):
