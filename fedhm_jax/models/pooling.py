@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 @jax.custom_vjp
 def max_pool(images: jax.Array) -> jax.Array:
-    """Maximum over 2 x 2 windows; the gradient of a window is shared evenly by its largest elements.
+    """Maximum over 2 x 2 windows; the gradient of a window goes to the first of its largest elements.
 
     Args:
         images: (batch, height, width, channels); an odd last row or column is dropped.
@@ -21,7 +21,7 @@ def max_pool(images: jax.Array) -> jax.Array:
         >>> max_pool(images)[0, :, :, 0].tolist()
         [[5.0, 7.0], [13.0, 15.0]]
         >>> jax.grad(lambda images: max_pool(images).sum())(jnp.zeros((1, 2, 2, 1)))[0, :, :, 0].tolist()
-        [[0.25, 0.25], [0.25, 0.25]]
+        [[1.0, 0.0], [0.0, 0.0]]
     """
     return reduce(jnp.maximum, _corners(images))
 
@@ -39,9 +39,11 @@ def _forward(images: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]
 
 def _backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array]:
     images, largest = saved
-    won = [corner == largest for corner in _corners(images)]
-    share = gradient / sum(winner.astype(gradient.dtype) for winner in won)
-    parts = [jnp.where(winner, share, 0) for winner in won]
+    parts, still_open = [], jnp.ones(largest.shape, bool)
+    for corner in _corners(images):
+        won = corner == largest
+        parts.append(jnp.where(still_open & won, gradient, 0))
+        still_open &= ~won
     batch, height, width, channels = largest.shape
     # Side by side the two columns of all windows of a row, and then their two rows, lie in memory as in the image.
     rows = [
