@@ -25,7 +25,7 @@ test: $(BIN)/.test ## formatting, lint, types, tests and doctests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadfile -q
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 lint: $(BIN)/.test ## formatting, lint and types only
 	$(BIN)/ruff format --check .

@@ -4,6 +4,7 @@
 operations by the layer they come from. A fused operation counts for the layer of its result.
 """
 
+import os
 import re
 import sys
 import tempfile
@@ -37,7 +38,7 @@ _KINDS = (
     ("norms", r"norm"),
     ("dense layers", r"/(dense|classifier)\w*/"),
     ("convolutions", r"/(stem|conv|shortcut|projection)\w*/"),
-    ("activations, pooling, sums of blocks", r"jvp"),
+    ("activations, pooling, sums of blocks", r"jvp|max_pool"),
     ("batches, optimizer, the rest", r""),
 )
 """Kinds of work and what the name of an operation holds, the first that fits."""
@@ -149,7 +150,7 @@ def build_report(rows: Sequence[Row], command: str) -> Report:
         return ResultTable(f"{row.model}: {row.step * 1000:.3g} ms a step", ("work", "forward", "backward"), cells)
 
     notes = (
-        "Batches of 20; one client after another. The time of a step is taken without the profiler, the shares with "
+        "Batches of 20; one client after another, on one core. The time of a step is taken without the profiler, the shares with "
         "it. A fused operation counts for the layer of its result; what recomputes a layer's input for a gradient "
         "counts with the gradient.",
     )
@@ -177,6 +178,9 @@ def main() -> None:
     """Runs the benchmark with the options of the command line."""
     options = tyro.cli(Options, prog="python -m benchmarks.hot_spots")
     clients, repetitions = (1, 1) if options.quick else (options.clients, options.repetitions)
+    if hasattr(os, "sched_setaffinity"):
+        # With several cores XLA lets some convolutions run beside what follows, and their time goes missing.
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     rows = [measure(name, clients, repetitions) for name in options.models]
     report = build_report(rows, " ".join(("python -m benchmarks.hot_spots", *sys.argv[1:])))
     show(report)

@@ -112,12 +112,12 @@ def _conv_gemm(images: jax.Array, kernel: jax.Array, strides: Pair, padding: Pad
 def _conv_wide(images: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> jax.Array:
     """The library's convolution, with some neighbouring columns of the output as channels of one column where there are
     few channels: the kernel holds a shifted copy for each. XLA leaves its fast path at 16 channels and fewer."""
-    at_once = _columns_at_once(kernel)
-    if at_once <= 1:
-        return _conv_lax(images, kernel, strides, padding)
     taps, outputs = kernel.shape[1], kernel.shape[3]
     step, (left, right) = strides[1], padding[1]
     columns = (images.shape[2] + left + right - taps) // step + 1
+    at_once = min(_columns_at_once(kernel), columns)
+    if at_once <= 1:
+        return _conv_lax(images, kernel, strides, padding)
     blocks = -(-columns // at_once)
     shifts = [(i * step, (at_once - 1 - i) * step) for i in range(at_once)]
     copies = [jnp.pad(kernel, ((0, 0), shift, (0, 0), (0, 0))) for shift in shifts]
@@ -132,14 +132,16 @@ def _conv_wide(images: jax.Array, kernel: jax.Array, strides: Pair, padding: Pad
 
 
 def _columns_at_once(kernel: jax.Array) -> int:
-    """So many that there are 32 outputs, or 64 of an image of one to three channels."""
+    """As many as make 32 outputs, or 64 of an image of one to three channels."""
     _, _, channels, outputs = kernel.shape
     return 1 if channels > 16 else (64 if channels < 4 else 32) // outputs
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv_canonical(images: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> jax.Array:
-    return _conv_wide(images, kernel, strides, padding)
+    # Where no derivatives are wanted: the zeros of a wide kernel would be counted with the layer's work.
+    few = kernel.shape[2] < 4
+    return (_conv_gemm if few else _conv_lax)(images, kernel, strides, padding)
 
 
 def _conv_canonical_forward(

@@ -38,7 +38,7 @@ class Run:
     """Times that every worker is run."""
     rounds: int = 10
     """Timed rounds of a worker."""
-    warm_up: int = 2
+    warm_up: int = 10
     """Rounds before them, counted as start-up."""
     threads: int = 2
     """CPU cores that a worker may use."""
