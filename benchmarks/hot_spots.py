@@ -43,7 +43,8 @@ _KINDS = (
 )
 """Kinds of work and what the name of an operation holds, the first that fits."""
 
-_NAMED = re.compile(r'^\s*(?:ROOT )?%?([\w.-]+) = .*?op_name="([^"]*)"', re.MULTILINE)
+_NAMED = re.compile(r'^\s*(?:ROOT )?%?([\w.-]+) = (.*?)op_name="([^"]*)"', re.MULTILINE)
+_COMPUTATION = re.compile(r"^%?([\w.-]+) \([^\n]*\{\n(.*?)^\}", re.MULTILINE | re.DOTALL)
 
 
 class Share(NamedTuple):
@@ -96,10 +97,13 @@ def add_up(seconds: Mapping[str, float], program: str) -> list[Share]:
     """
     forward = dict.fromkeys((kind for kind, _ in _KINDS), 0.0)
     backward = dict(forward)
-    for name, origin in _NAMED.findall(program):
+    with_convolution = {name for name, body in _COMPUTATION.findall(program) if " convolution(" in body}
+    for name, call, origin in _NAMED.findall(program):
         # Loops and branches hold other operations, which are counted by themselves.
         if not re.match(r"while|conditional|call", name):
-            (backward if "transpose(" in origin else forward)[kind_of(origin)] += seconds.get(name, 0.0)
+            called = re.search(r"calls=%?([\w.-]+)", call)
+            kind = "convolutions" if called and called[1] in with_convolution else kind_of(origin)
+            (backward if "transpose(" in origin else forward)[kind] += seconds.get(name, 0.0)
     return [Share(kind, forward[kind], backward[kind]) for kind, _ in _KINDS]
 
 
@@ -150,9 +154,9 @@ def build_report(rows: Sequence[Row], command: str) -> Report:
         return ResultTable(f"{row.model}: {row.step * 1000:.3g} ms a step", ("work", "forward", "backward"), cells)
 
     notes = (
-        "Batches of 20; one client after another, on one core. The time of a step is taken without the profiler, the shares with "
-        "it. A fused operation counts for the layer of its result; what recomputes a layer's input for a gradient "
-        "counts with the gradient.",
+        "Batches of 20; one client after another, on one core. The time of a step is taken without the profiler, the "
+        "shares with it. A fused operation counts as a convolution if it holds one, otherwise for the layer of its "
+        "result; what recomputes a layer's input for a gradient counts with the gradient.",
     )
     measurements = [{"model": row.model, "step": row.step, **share._asdict()} for row in rows for share in row.shares]
     return Report("hot_spots", command, tuple(map(table, rows)), notes, measurements)

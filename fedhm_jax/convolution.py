@@ -10,8 +10,8 @@ the compiler makes of them:
   on a CPU. Needs the least memory there.
 - ``lax``: the library's convolution as it is.
 
-On a CPU ``canonical`` is the fastest, and ``gemm`` for strides, kernels of a single column, few outputs and very many
-channels (``python -m benchmarks.convolution``).
+On a CPU ``canonical`` is the fastest for whole kernels without strides, and ``gemm`` for factors, strides, single taps,
+few outputs and very many channels (``python -m benchmarks.convolution``).
 """
 
 from functools import partial
@@ -81,8 +81,9 @@ def conv2d(
 
 
 def _fastest_on_cpu(kernel: jax.Array, strides: Pair) -> ConvMethod:
-    _, columns, channels, outputs = kernel.shape
-    return "canonical" if strides == (1, 1) and columns > 1 and channels < 512 and outputs >= 8 else "gemm"
+    rows, columns, channels, outputs = kernel.shape
+    whole = rows > 1 and columns > 1 and strides == (1, 1)
+    return "canonical" if whole and channels < 512 and outputs >= 8 else "gemm"
 
 
 def _conv_lax(images: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> jax.Array:
