@@ -21,7 +21,7 @@ from flax import linen as nn
 from benchmarks.report import RESULTS, Report, ResultTable, show, write
 from benchmarks.timing import Timing, time_in_turn
 from fedhm_jax import LocalConfig, OutputConfig, ServerConfig, SimulationConfig, build_model, simulate
-from fedhm_jax.checkpoint import Checkpoint, checkpoints, read_checkpoint, write_checkpoint
+from fedhm_jax.run.checkpoint import Checkpoint, checkpoints, read_checkpoint, write_checkpoint
 
 RECORD = {"round": 1, **{name: dict.fromkeys(("global", "f1", "f2", "f4", "f8"), 0.123456789) for name in "abcdefghi"}}
 
@@ -87,7 +87,7 @@ def measure_share(name: str, config: SimulationConfig) -> Share:
         write_checkpoint(*args, **kwargs)
         spent.append(time.perf_counter() - started)
 
-    with tempfile.TemporaryDirectory() as place, mock.patch("fedhm_jax.host_loop.write_checkpoint", timed):
+    with tempfile.TemporaryDirectory() as place, mock.patch("fedhm_jax.run.host_loop.write_checkpoint", timed):
         folder = OutputConfig(folder=Path(place) / "run")
         simulate(replace(config, output=folder), on_round=[lambda _: ends.append(time.perf_counter())])
     return Share(name, len(ends) - 1, ends[-1] - ends[0], tuple(spent[1:]))

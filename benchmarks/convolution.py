@@ -18,7 +18,7 @@ from rich.progress import track
 
 from benchmarks.report import RESULTS, Report, ResultTable, show, write
 from benchmarks.timing import Timing, compile_timed, time_in_turn
-from fedhm_jax.convolution import ConvMethod, Padding, Pair, conv2d, same_padding
+from fedhm_jax.layers.convolution import ConvMethod, Padding, Pair, conv2d, same_padding
 
 METHODS: tuple[ConvMethod, ...] = ("gemm", "canonical", "auto")
 

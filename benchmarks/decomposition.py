@@ -21,9 +21,9 @@ from rich.progress import track
 from benchmarks.report import RESULTS, Report, ResultTable, show, write
 from benchmarks.timing import Timing, compile_timed, time_in_turn
 from benchmarks.workload import Workload, built_in, initial_params, rank_plan
-from fedhm_jax.decomposition import Factors, RankPlan, factorize_tree, largest_ranks, recover, truncate
+from fedhm_jax.lowrank.decomposition import Factors, RankPlan, factorize_tree, largest_ranks, recover, truncate
+from fedhm_jax.lowrank.truncation import DecompositionMethod
 from fedhm_jax.tree import map_named, named_leaves
-from fedhm_jax.truncation import DecompositionMethod
 
 METHODS: tuple[DecompositionMethod, ...] = ("svd", "gram", "subspace")
 SIDES, SHARES, SLICES = (192, 768, 1536), (8, 2), (1, 2, 4)

@@ -22,10 +22,10 @@ from rich.progress import track
 from benchmarks.report import RESULTS, Report, ResultTable, show, write
 from benchmarks.timing import Timing, compile_timed, time_in_turn
 from benchmarks.workload import CLASSES, LEARNING_RATE, Workload, build_train_cohort, built_in, initial_params
-from fedhm_jax.client_data import place_clients
-from fedhm_jax.cohort import sample_cohort
-from fedhm_jax.data import partition
-from fedhm_jax.lanes import even_lanes
+from fedhm_jax.client.lanes import even_lanes
+from fedhm_jax.data.client_data import place_clients
+from fedhm_jax.data.partition import partition
+from fedhm_jax.server.cohort import sample_cohort
 
 ROUNDS = 100
 WORKLOAD = Workload(built_in("cnn"), (28, 28, 1), batch_size=20, steps=1)

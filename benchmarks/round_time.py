@@ -31,10 +31,10 @@ from benchmarks.workload import (
     tier_params,
     train_cohort_arguments,
 )
-from fedhm_jax.client import add_penalties
-from fedhm_jax.client_data import ClientData, epoch_order, normalise
-from fedhm_jax.convolution import ConvMethod
-from fedhm_jax.losses import cross_entropy
+from fedhm_jax.client.losses import cross_entropy
+from fedhm_jax.client.update import add_penalties
+from fedhm_jax.data.client_data import ClientData, epoch_order, normalise
+from fedhm_jax.layers.convolution import ConvMethod
 from fedhm_jax.tree import Params
 
 Model = Literal["cnn", "resnet18", "block128", "block256", "block512"]

@@ -30,13 +30,13 @@ from benchmarks.workload import (
     random_clients,
     train_cohort_arguments,
 )
-from fedhm_jax.aggregation import Contribution
-from fedhm_jax.client_data import Client, client_by_id
-from fedhm_jax.decomposition import Factors, RankPlan, factorize_tree, largest_ranks
-from fedhm_jax.strategies import Strategy, fedhm
-from fedhm_jax.strategies.base import State, rank_plans
+from fedhm_jax.data.client_data import Client, client_by_id
+from fedhm_jax.lowrank.decomposition import Factors, RankPlan, factorize_tree, largest_ranks
+from fedhm_jax.lowrank.truncation import DecompositionMethod
+from fedhm_jax.server.aggregation import Contribution
+from fedhm_jax.strategies import fedhm
+from fedhm_jax.strategies.base import State, Strategy, rank_plans
 from fedhm_jax.tree import Params
-from fedhm_jax.truncation import DecompositionMethod
 
 Model = Literal["cnn", "resnet8", "resnet18"]
 RANK_FACTORS = (1.0, 2.0, 4.0, 8.0)

@@ -9,19 +9,19 @@ import numpy as np
 from flax import linen as nn
 from jax.typing import DTypeLike
 
-from fedhm_jax.client import LocalTraining, Progress, build_local_update
-from fedhm_jax.client_data import Batch, Client, ClientData, client_by_id, place_clients
-from fedhm_jax.convolution import ConvMethod
-from fedhm_jax.costs import count_macs
-from fedhm_jax.decomposition import RankPlan, factorize_tree, with_factors
-from fedhm_jax.lanes import Work, sum_results
-from fedhm_jax.models import build_model
+from fedhm_jax.client.lanes import Work, sum_results
+from fedhm_jax.client.objective import supervised
+from fedhm_jax.client.optimizers import optimizer_by_name
+from fedhm_jax.client.update import LocalTraining, Progress, build_local_update
+from fedhm_jax.data.client_data import Batch, Client, ClientData, client_by_id, place_clients
+from fedhm_jax.layers.convolution import ConvMethod
+from fedhm_jax.lowrank.decomposition import RankPlan, factorize_tree, with_factors
+from fedhm_jax.models.build import build_model
+from fedhm_jax.models.costs import count_macs
+from fedhm_jax.models.network import network_of
+from fedhm_jax.models.rank_plan import factorizable_kernels, plan_ranks
 from fedhm_jax.models.resnet import ResNet
-from fedhm_jax.network import network_of
-from fedhm_jax.objective import supervised
-from fedhm_jax.optimizers import optimizer_by_name
-from fedhm_jax.rank_plan import factorizable_kernels, plan_ranks
-from fedhm_jax.strategies import Setting
+from fedhm_jax.strategies.base import Setting
 from fedhm_jax.tree import Params
 
 CLASSES = 10

@@ -10,10 +10,10 @@ import tyro
 
 from experiments.stand_in import stand_in
 from fedhm_jax import Study, read_study
-from fedhm_jax.config_file import config_from_dict
-from fedhm_jax.preparation import plan_run
+from fedhm_jax.config.config_file import config_from_dict
+from fedhm_jax.config.validation import check_config
 from fedhm_jax.results import TierCost
-from fedhm_jax.validation import check_config
+from fedhm_jax.run.preparation import plan_run
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ Example:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fedhm_jax.comparison import Study, read_study
 from fedhm_jax.config import (
     AggregationConfig,
     CheckpointConfig,
@@ -25,41 +26,36 @@ from fedhm_jax.config import (
     SimulationConfig,
     StrategyConfig,
     TiersConfig,
+    read_config,
+    write_config,
 )
-from fedhm_jax.errors import ConfigError, DivergedError, OutOfMemoryError
+from fedhm_jax.errors import ConfigError, DivergedError, Interrupted, OutOfMemoryError
 from fedhm_jax.files import WriteError
-from fedhm_jax.interruption import Interrupted
 from fedhm_jax.results import SimulationResult
-from fedhm_jax.study import Study
 
 if TYPE_CHECKING:
     from fedhm_jax.comparison import compare
-    from fedhm_jax.config_file import read_config, write_config
     from fedhm_jax.data import Dataset, dataset_from_arrays, load_dataset
-    from fedhm_jax.decomposition import Factors, factorize, recover
     from fedhm_jax.layers import Conv, LowRankConv, LowRankDense
+    from fedhm_jax.lowrank import Factors, factorize, recover
     from fedhm_jax.models import build_model
-    from fedhm_jax.simulation import simulate, simulate_seeds
-    from fedhm_jax.study_file import read_study
+    from fedhm_jax.run import simulate, simulate_seeds
 
 # Loaded at first use: JAX takes a second to import, and a mistyped command line should not wait for it.
 _HOME = {
     "Conv": "layers",
     "Dataset": "data",
-    "Factors": "decomposition",
+    "Factors": "lowrank",
     "LowRankConv": "layers",
     "LowRankDense": "layers",
     "build_model": "models",
     "compare": "comparison",
     "dataset_from_arrays": "data",
-    "factorize": "decomposition",
+    "factorize": "lowrank",
     "load_dataset": "data",
-    "read_config": "config_file",
-    "read_study": "study_file",
-    "recover": "decomposition",
-    "simulate": "simulation",
-    "simulate_seeds": "simulation",
-    "write_config": "config_file",
+    "recover": "lowrank",
+    "simulate": "run",
+    "simulate_seeds": "run",
 }
 
 __all__ = [

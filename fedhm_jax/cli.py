@@ -19,13 +19,10 @@ from typing import Annotated, NoReturn
 
 import tyro
 
-from fedhm_jax.config import OutputConfig, SimulationConfig
-from fedhm_jax.config_file import read_config
-from fedhm_jax.errors import ConfigError, DivergedError, OutOfMemoryError
+from fedhm_jax.comparison import read_study
+from fedhm_jax.config import OutputConfig, SimulationConfig, check_config, read_config
+from fedhm_jax.errors import ConfigError, DivergedError, Interrupted, OutOfMemoryError
 from fedhm_jax.files import WriteError
-from fedhm_jax.interruption import Interrupted
-from fedhm_jax.study_file import read_study
-from fedhm_jax.validation import check_config
 
 _STOPPED = 1
 _BAD_INPUT = 2
@@ -132,7 +129,7 @@ def _parse(flags: Sequence[str]) -> _Simulate:
     given = file_parser.parse_known_args(flags)[0]
     base = SimulationConfig(output=OutputConfig(progress=True))
     if given.resume is not None:
-        from fedhm_jax.resumption import stored_config
+        from fedhm_jax.run import stored_config
 
         base = stored_config(given.resume)
     if given.config is not None:
@@ -163,7 +160,7 @@ def _simulate(flags: Sequence[str]) -> int:
         print(f"fedhm: the run in {config.output.folder} has finished its {rounds}; nothing to do", file=sys.stderr)
         return 0
     try:
-        from fedhm_jax.simulation import simulate
+        from fedhm_jax.run import simulate
 
         result = simulate(config, resume=asked.resume)
     except Interrupted as stop:
@@ -180,7 +177,7 @@ def _simulate(flags: Sequence[str]) -> int:
 
 
 def _is_over(resume: Path, config: SimulationConfig) -> bool:
-    from fedhm_jax.resumption import find_start
+    from fedhm_jax.run import find_start
 
     return find_start(resume, config).finished
 
@@ -194,7 +191,7 @@ def _prepare_jax(asked: _Simulate) -> None:
         # A CPU shows as one device unless it is asked for more; of several processes each has its share.
         jax.config.update("jax_num_cpu_devices", max(devices // asked.processes, 1))
     if asked.coordinator is not None:
-        from fedhm_jax.distributed import join, keep_watch
+        from fedhm_jax.engine import join, keep_watch
 
         join(asked.coordinator, asked.processes, asked.process)
         keep_watch(asked.coordinator, asked.processes, asked.process)
@@ -235,7 +232,7 @@ def _compare(flags: Sequence[str]) -> int:
         return _interrupted(
             f"finished runs are kept in {folder}; the same command goes on with the others", signal.SIGINT
         )
-    from fedhm_jax.reporting import print_comparison
+    from fedhm_jax.comparison import print_comparison
 
     print_comparison(result)
     return 0

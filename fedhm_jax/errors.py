@@ -1,4 +1,6 @@
-"""The exceptions of a run that cannot start, or cannot go on."""
+"""The exceptions of a run that cannot start, or cannot go on. Standard library only."""
+
+from pathlib import Path
 
 
 class ConfigError(ValueError):
@@ -85,3 +87,23 @@ class OutOfMemoryError(RuntimeError):
         """
         shown = "unset" if value is None else value
         return cls(f"ran out of memory while {stage}: {field} is {shown}; try {remedy}", clients_per_chunk)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was stopped by Ctrl-C or SIGTERM, after a whole round and with a checkpoint of it.
+
+    Attributes:
+        folder: the run's folder; ``simulate(resume=folder)`` goes on.
+        round: number of finished rounds.
+        signal: the signal's number.
+
+    Example:
+        >>> str(Interrupted(Path("runs/a"), 7, 2))
+        "stopped after round 7; simulate(resume='runs/a') goes on from there"
+    """
+
+    def __init__(self, folder: Path, round: int, signal: int) -> None:
+        super().__init__(f"stopped after round {round}; simulate(resume={str(folder)!r}) goes on from there")
+        self.folder = folder
+        self.round = round
+        self.signal = signal

@@ -4,18 +4,16 @@ import re
 import signal
 import subprocess
 import sys
-import types
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fedhm_jax.cli import main
-from fedhm_jax.config import LocalConfig, OutputConfig, SimulationConfig, TiersConfig
-from fedhm_jax.config_file import write_config
-from fedhm_jax.errors import ConfigError
+from fedhm_jax.config.config_file import write_config
+from fedhm_jax.config.schema import LocalConfig, OutputConfig, SimulationConfig, TiersConfig
+from fedhm_jax.errors import ConfigError, Interrupted
 from fedhm_jax.files import WriteError
-from fedhm_jax.interruption import Interrupted
 from fedhm_jax.results import SimulationResult, TierCost
 
 Simulate = Callable[[SimulationConfig, Path | None], SimulationResult]
@@ -52,14 +50,8 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> list[SimulationConfig]:
         configs.append(config)
         return finished(config)
 
-    replace_simulation(monkeypatch, simulate)
+    monkeypatch.setattr("fedhm_jax.run.simulate", simulate)
     return configs
-
-
-def replace_simulation(monkeypatch: pytest.MonkeyPatch, simulate: Simulate) -> None:
-    module = types.ModuleType("fedhm_jax.simulation")
-    module.simulate = simulate
-    monkeypatch.setitem(sys.modules, "fedhm_jax.simulation", module)
 
 
 def test_flags_override_the_file_which_overrides_the_defaults(simulated: list, tmp_path: Path) -> None:
@@ -133,7 +125,7 @@ def test_a_mistake_found_while_simulating_is_reported_the_same_way(
     def simulate(config: SimulationConfig, resume: Path | None = None) -> SimulationResult:
         raise ConfigError.of("local.optimizer", config.local.optimizer, "an optax optimizer")
 
-    replace_simulation(monkeypatch, simulate)
+    monkeypatch.setattr("fedhm_jax.run.simulate", simulate)
     assert main(["simulate", "--local.optimizer", "sdg"]) == 2
     assert capsys.readouterr().err == "fedhm: error: local.optimizer is 'sdg', but must be an optax optimizer\n"
 
@@ -193,7 +185,7 @@ def test_an_interruption_exits_with_130_and_says_what_was_kept(
             folder.mkdir()
         raise KeyboardInterrupt
 
-    replace_simulation(monkeypatch, simulate)
+    monkeypatch.setattr("fedhm_jax.run.simulate", simulate)
     assert main(["simulate", "--output.folder", str(folder)]) == 130
     kept = f"the records so far are in {folder}" if begun else "no round was finished"
     assert capsys.readouterr().err == f"\nfedhm: interrupted; {kept}\n"
@@ -209,7 +201,7 @@ def test_a_stopped_run_says_how_to_go_on(
     def simulate(config: SimulationConfig, resume: Path | None = None) -> SimulationResult:
         raise Interrupted(folder, 7, number)
 
-    replace_simulation(monkeypatch, simulate)
+    monkeypatch.setattr("fedhm_jax.run.simulate", simulate)
     assert main(["simulate", "--output.folder", str(tmp_path / "new")]) == code
     command = f"fedhm simulate --resume '{folder}'"
     assert capsys.readouterr().err == f"\nfedhm: interrupted; stopped after round 7; to go on: {command}\n"
@@ -224,7 +216,7 @@ def test_a_full_disk_is_one_sentence_and_exit_code_1(
         (folder / "checkpoints").mkdir(parents=True)
         raise WriteError.of("the record of round 3", folder, OSError(28, "No space left on device"))
 
-    replace_simulation(monkeypatch, simulate)
+    monkeypatch.setattr("fedhm_jax.run.simulate", simulate)
     assert main(["simulate", "--output.folder", str(folder)]) == 1
     assert capsys.readouterr().err == (
         f"fedhm: error: the record of round 3 could not be written to '{folder}' (No space left on device); "

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -92,9 +91,7 @@ def test_an_interrupted_study_says_how_to_go_on(
     def interrupt(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    module = types.ModuleType("fedhm_jax.comparison")
-    module.compare = interrupt  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "fedhm_jax.comparison", module)
+    monkeypatch.setattr("fedhm_jax.comparison.compare", interrupt)
     assert main(["compare", str(study)]) == 130
     kept = "finished runs are kept in runs/tiny; the same command goes on with the others"
     assert capsys.readouterr().err == f"\nfedhm: interrupted; {kept}\n"

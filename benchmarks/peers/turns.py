@@ -19,7 +19,7 @@ from benchmarks.peers.workload import CLASSES, Task, Workload
 from benchmarks.report import Report, ResultTable
 from benchmarks.timing import Timing
 from fedhm_jax import build_model
-from fedhm_jax.rank_plan import factorizable_kernels, plan_ranks
+from fedhm_jax.models.rank_plan import factorizable_kernels, plan_ranks
 
 ROOT = Path(__file__).parents[2]
 # No word to anyone but the terminal.

@@ -5,11 +5,11 @@ from collections.abc import Callable, Collection
 import jax
 import jax.numpy as jnp
 
-from fedhm_jax.aggregation import Contribution
-from fedhm_jax.client_data import Client
-from fedhm_jax.decomposition import recover_tree
-from fedhm_jax.strategies import Setting, Strategy, fedhm
-from fedhm_jax.strategies.base import State
+from fedhm_jax.data.client_data import Client
+from fedhm_jax.lowrank.decomposition import recover_tree
+from fedhm_jax.server.aggregation import Contribution
+from fedhm_jax.strategies import fedhm
+from fedhm_jax.strategies.base import Setting, State, Strategy
 from fedhm_jax.tree import Params
 
 

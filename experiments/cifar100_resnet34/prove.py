@@ -13,7 +13,7 @@ import tyro
 
 from experiments.stand_in import stand_in
 from fedhm_jax import SimulationConfig, SimulationResult, read_study, simulate
-from fedhm_jax.config_file import config_from_dict
+from fedhm_jax.config.config_file import config_from_dict
 
 HERE = Path(__file__).parent
 

@@ -18,7 +18,7 @@ import tyro
 from experiments.convergence.problem import SIZE, make_problem, spectrum
 from experiments.convergence.theory import gradient_floor
 from experiments.convergence.training import LEARNING_RATE, Trace, train
-from fedhm_jax.rank_plan import rank_for
+from fedhm_jax.models.rank_plan import rank_for
 from fedhm_jax.reporting.figures import save_figure
 
 if TYPE_CHECKING:

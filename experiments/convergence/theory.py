@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fedhm_jax.rank_plan import rank_for
+from fedhm_jax.models.rank_plan import rank_for
 
 
 def resting_values(

@@ -11,11 +11,11 @@ from jax import lax
 
 from experiments.convergence.problem import CLIENTS, SIZE, Problem, loss, objective
 from fedhm_jax import LowRankDense
-from fedhm_jax.aggregation import Contribution
-from fedhm_jax.client_data import Client
-from fedhm_jax.decomposition import recover_tree
-from fedhm_jax.strategies import Setting, Strategy, fedhm
-from fedhm_jax.strategies.base import State
+from fedhm_jax.data.client_data import Client
+from fedhm_jax.lowrank.decomposition import recover_tree
+from fedhm_jax.server.aggregation import Contribution
+from fedhm_jax.strategies import fedhm
+from fedhm_jax.strategies.base import Setting, State, Strategy
 
 LEARNING_RATE = 0.2
 

@@ -15,8 +15,7 @@ import numpy as np
 import tyro
 
 from fedhm_jax import SimulationResult, read_config, simulate
-from fedhm_jax.reporting import training_figure
-from fedhm_jax.reporting.figures import save_figure
+from fedhm_jax.reporting.figures import save_figure, training_figure
 
 HERE = Path(__file__).parent
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from fedhm_jax.client_data import Batch
-from fedhm_jax.losses import cross_entropy, mask_absent_classes
-from fedhm_jax.network import Network
+from fedhm_jax.client.losses import cross_entropy, mask_absent_classes
+from fedhm_jax.data import Batch
+from fedhm_jax.models import Network
 from fedhm_jax.tree import Params
 
 Objective = Callable[[Params, Batch, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]

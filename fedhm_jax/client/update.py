@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from fedhm_jax.augmentation import crop_flip
-from fedhm_jax.client_data import Client, ClientData, draw_batch, epoch_order
-from fedhm_jax.decomposition import Factors, is_factors
-from fedhm_jax.objective import Objective
+from fedhm_jax.client.objective import Objective
+from fedhm_jax.data import Client, ClientData, crop_flip, draw_batch, epoch_order
+from fedhm_jax.lowrank import Factors, is_factors
 from fedhm_jax.tree import Params
 
 

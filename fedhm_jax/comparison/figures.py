@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fedhm_jax.reporting.comparison_numbers import (
+from fedhm_jax.comparison.numbers import (
     accuracy_columns,
     accuracy_spreads,
     percent,
@@ -12,10 +12,9 @@ from fedhm_jax.reporting.comparison_numbers import (
     strategies_run,
     tier_names,
 )
-from fedhm_jax.reporting.figures import label_axes, new_figure
-from fedhm_jax.reporting.units import byte_unit
+from fedhm_jax.comparison.study import StudyResult, StudyRun
+from fedhm_jax.reporting import byte_unit, label_axes, new_figure
 from fedhm_jax.results import Record
-from fedhm_jax.study import StudyResult, StudyRun
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

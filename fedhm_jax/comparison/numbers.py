@@ -5,8 +5,8 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from fedhm_jax.comparison.study import StudyResult, StudyRun
 from fedhm_jax.results import TierCost
-from fedhm_jax.study import StudyResult, StudyRun
 
 UPPER_BOUND = "fedavg"
 """Every client trains the full model, which no weak device could: shown, but not in the running."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from fedhm_jax.reporting.progress import format_clock
+from fedhm_jax.reporting import format_clock
 from fedhm_jax.results import Record
 
 

@@ -11,13 +11,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from fedhm_jax.config import SimulationConfig
-from fedhm_jax.config_file import config_to_toml
-from fedhm_jax.reporting import comparison_numbers as numbers
-from fedhm_jax.reporting.comparison_figures import curves_figure, tiers_figure
-from fedhm_jax.reporting.units import format_bytes, format_count
-from fedhm_jax.study import StudyResult
-from fedhm_jax.study_file import portable
+from fedhm_jax.comparison import numbers
+from fedhm_jax.comparison.figures import curves_figure, tiers_figure
+from fedhm_jax.comparison.study import StudyResult
+from fedhm_jax.comparison.study_file import portable
+from fedhm_jax.config import SimulationConfig, config_to_toml
+from fedhm_jax.reporting import format_bytes, format_count
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
@@ -36,7 +35,7 @@ def write_comparison(result: StudyResult, folder: Path) -> None:
         result: the study; settings without a finished run are left out.
         folder: where.
     """
-    from fedhm_jax.reporting.figures import save_figure
+    from fedhm_jax.reporting import save_figure
 
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     figures = {}

@@ -5,10 +5,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from fedhm_jax.config import SimulationConfig, StrategyConfig
-from fedhm_jax.config_file import config_from_dict, config_to_dict, read_toml
+from fedhm_jax.comparison.study import Study
+from fedhm_jax.config import SimulationConfig, StrategyConfig, config_from_dict, config_to_dict, read_toml
 from fedhm_jax.errors import ConfigError
-from fedhm_jax.study import Study
 
 _STRATEGIES = get_args(get_type_hints(StrategyConfig)["name"])
 _PLAIN = {entry.name for entry in fields(Study)} - {"settings"}

@@ -7,16 +7,16 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from fedhm_jax.config import SimulationConfig
+from fedhm_jax.config.field_types import check_types
+from fedhm_jax.config.schema import SimulationConfig
 from fedhm_jax.errors import ConfigError
-from fedhm_jax.field_types import check_types
 
 
 def config_from_dict(values: Mapping[str, Any], defaults: SimulationConfig | None = None) -> SimulationConfig:
     """Builds a config from nested mappings, such as a parsed TOML or JSON file.
 
     Lists become tuples and strings become paths where the field asks for it. Types are checked here, ranges are not
-    (see `fedhm_jax.validation.check_config`).
+    (see `fedhm_jax.config.validation.check_config`).
 
     Args:
         values: sections, each a mapping from field name to value.

@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from fedhm_jax.config import SimulationConfig
+from fedhm_jax.config.schema import SimulationConfig
 from fedhm_jax.errors import ConfigError
 
 

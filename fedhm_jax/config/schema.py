@@ -1,7 +1,7 @@
 """What a run is asked to do: frozen dataclasses, standard library only.
 
 Every field is a flag of ``fedhm simulate`` (``--local.epochs 2``) and a key of a config file (``[local]`` ``epochs = 2``).
-Checking lives in `fedhm_jax.validation`; reading and writing files in `fedhm_jax.config_file`.
+Checking lives in `fedhm_jax.config.validation`; reading and writing files in `fedhm_jax.config.config_file`.
 """
 
 from dataclasses import dataclass, field
@@ -148,7 +148,7 @@ class ServerConfig:
     seed: int = 0
     """Seed of the run: partition, tiers, initial model, cohorts and batches all follow from it."""
     convolution: Literal["auto", "gemm", "canonical", "lax"] = "auto"
-    """How convolutions are computed (same result): gemm: shifted slices and one matrix product. canonical: lax with canonical-layout gradients. lax: plain lax. auto: the fastest measured on the backend."""
+    """How convolutions are computed (same result): gemm: shifted slices and one matrix product. canonical: lax in the layout and with the gradients that are fast on a CPU. lax: plain lax. auto: the fastest measured on the backend."""
     devices: int | None = None
     """Devices that the clients of a round are spread over; if unset, all accelerators, or one where there is only a CPU."""
     clients_per_chunk: int | None = None

@@ -7,9 +7,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fedhm_jax.config import SimulationConfig
+from fedhm_jax.config.field_types import check_types
+from fedhm_jax.config.schema import SimulationConfig
 from fedhm_jax.errors import ConfigError
-from fedhm_jax.field_types import check_types
 
 
 class _Rule(NamedTuple):

@@ -1,8 +1,35 @@
-"""Data sets and how their samples are dealt out to clients."""
+"""Where samples come from, how they are dealt out to clients, and how one client's are drawn on the device."""
 
 from fedhm_jax.data.arrays import dataset_from_arrays
+from fedhm_jax.data.augmentation import crop_flip
+from fedhm_jax.data.client_data import (
+    Batch,
+    Client,
+    ClientData,
+    client_by_id,
+    draw_batch,
+    epoch_order,
+    normalise,
+    place_clients,
+)
 from fedhm_jax.data.dataset import Dataset
 from fedhm_jax.data.partition import label_counts, partition
 from fedhm_jax.data.sources import hold_out, load_dataset
 
-__all__ = ["Dataset", "dataset_from_arrays", "hold_out", "label_counts", "load_dataset", "partition"]
+__all__ = [
+    "Batch",
+    "Client",
+    "ClientData",
+    "Dataset",
+    "client_by_id",
+    "crop_flip",
+    "dataset_from_arrays",
+    "draw_batch",
+    "epoch_order",
+    "hold_out",
+    "label_counts",
+    "load_dataset",
+    "normalise",
+    "partition",
+    "place_clients",
+]

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fedhm_jax.client_data import ClientData, normalise
-from fedhm_jax.losses import cross_entropy, in_top
-from fedhm_jax.network import Network, Statistics
-from fedhm_jax.sharding import EVERYTHING, Share
+from fedhm_jax.client import cross_entropy, in_top
+from fedhm_jax.data import ClientData, normalise
+from fedhm_jax.engine.sharding import EVERYTHING, Share
+from fedhm_jax.models import Network, Statistics
 from fedhm_jax.tree import Params
 
 

@@ -7,17 +7,30 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from fedhm_jax.acceptance import PLAIN_MEAN, MergeRule, accepted_contribution, private_contribution
-from fedhm_jax.aggregation import Contribution
-from fedhm_jax.client import LocalTraining, LocalUpdate, Progress, TrainMetrics, build_local_update
-from fedhm_jax.client_data import Client, ClientData, client_by_id
-from fedhm_jax.cohort import Cohort
-from fedhm_jax.evaluation import EvaluationData, Metrics, evaluate_model
-from fedhm_jax.lanes import Work, stack_results, sum_results
-from fedhm_jax.privacy import noised
-from fedhm_jax.robust import merge_robustly
-from fedhm_jax.sharding import Share, on_one_device, spread
-from fedhm_jax.strategies.base import State, Strategy, sum_tiers
+from fedhm_jax.client import (
+    LocalTraining,
+    LocalUpdate,
+    Progress,
+    TrainMetrics,
+    Work,
+    build_local_update,
+    stack_results,
+    sum_results,
+)
+from fedhm_jax.data import Client, ClientData, client_by_id
+from fedhm_jax.engine.evaluation import EvaluationData, Metrics, evaluate_model
+from fedhm_jax.engine.sharding import Share, on_one_device, spread
+from fedhm_jax.server import (
+    PLAIN_MEAN,
+    Cohort,
+    Contribution,
+    MergeRule,
+    accepted_contribution,
+    merge_robustly,
+    noised,
+    private_contribution,
+)
+from fedhm_jax.strategies import State, Strategy, sum_tiers
 from fedhm_jax.tree import Params
 
 
@@ -55,7 +68,7 @@ def build_engine(
         capacity: samples of the largest client.
         tier_names: from the strongest tier to the weakest.
         clients_per_chunk: clients trained side by side; memory grows with it, not with the cohort.
-        mesh: devices that the clients and the test batches are spread over, from `fedhm_jax.sharding.client_mesh`.
+        mesh: devices that the clients and the test batches are spread over, from `client_mesh`.
         rule: how updates are judged and merged.
 
     Returns:

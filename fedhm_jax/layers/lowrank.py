@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.initializers import Initializer
 
-from fedhm_jax.convolution import ConvMethod, Padding, Pair, conv2d, same_padding
-from fedhm_jax.decomposition import Factors, factorize, whole_shape
+from fedhm_jax.layers.convolution import ConvMethod, Padding, Pair, conv2d, same_padding
+from fedhm_jax.lowrank import Factors, factorize, whole_shape
 
 PaddingSpec = str | int | Sequence[Pair]
 
@@ -95,7 +95,7 @@ class LowRankConv(nn.Module):
         padding: ``"SAME"``, ``"VALID"``, an integer for all sides, or ((top, bottom), (left, right)).
         rank: rank of the factors created by ``init``; None creates the whole kernel, as a simulation needs it.
         use_bias: add a bias after the product.
-        method: how convolutions are computed, see `fedhm_jax.convolution`.
+        method: how convolutions are computed, see `fedhm_jax.layers.convolution`.
         kernel_init: initializer of the whole kernel.
 
     Example:

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fedhm_jax.lowrank.truncation import DecompositionMethod, Truncation, truncated, truncated_svd
 from fedhm_jax.tree import Params, map_named, named_leaves
-from fedhm_jax.truncation import DecompositionMethod, Truncation, truncated, truncated_svd
 
 RankPlan = Mapping[str, int]
 """Rank of every factorized kernel, keyed by parameter path such as ``"dense_1/kernel"``; kernels it does not name stay
@@ -199,7 +199,7 @@ def factorize_tree(
     Args:
         params: parameter tree.
         plan: rank by parameter path.
-        method: how, as in `fedhm_jax.truncation.truncated`.
+        method: how, as in `fedhm_jax.lowrank.truncation.truncated`.
         earlier: factors of a similar tree by parameter path, from which ``subspace`` starts.
 
     Returns:

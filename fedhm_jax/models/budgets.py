@@ -5,8 +5,8 @@ from typing import Literal
 
 import jax
 
-from fedhm_jax.costs import count_bytes, count_macs, count_parameters
-from fedhm_jax.network import Network
+from fedhm_jax.models.costs import count_bytes, count_macs, count_parameters
+from fedhm_jax.models.network import Network
 from fedhm_jax.tree import Params
 
 _TOLERANCE = 0.15

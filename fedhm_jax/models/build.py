@@ -1,12 +1,8 @@
-"""The built-in models, by name.
-
-A model is a Flax linen module called as ``module(images, mask=mask, train=train)``. Kernels of its `LowRankDense` and
-`LowRankConv` layers are what tiers factorize; everything else is kept whole and averaged.
-"""
+"""The built-in models, by name."""
 
 from flax import linen as nn
 
-from fedhm_jax.convolution import ConvMethod
+from fedhm_jax.layers import ConvMethod
 from fedhm_jax.models.cnn import CNN
 from fedhm_jax.models.mlp import MLP
 from fedhm_jax.models.resnet import ResNet
@@ -34,10 +30,10 @@ def build_model(
     Args:
         name: ``mlp``, ``cnn``, ``resnet8``, ``resnet20``, ``resnet18`` or ``resnet34``.
         classes: number of outputs.
-        norm: a name in `fedhm_jax.norms.NORMS`; None for ``batch_static`` in ResNets and ``none`` elsewhere.
+        norm: a name in `fedhm_jax.layers.norms.NORMS`; None for ``batch_static`` in ResNets and ``none`` elsewhere.
         full_rank_blocks: leading residual blocks kept whole; None for the paper's hybrid depth.
         hidden: widths of an MLP's hidden layers.
-        convolution: how convolutions are computed, see `fedhm_jax.convolution`.
+        convolution: how convolutions are computed, see `fedhm_jax.layers.convolution`.
 
     Returns:
         A Flax linen module.

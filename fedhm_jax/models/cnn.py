@@ -3,10 +3,7 @@
 import jax
 from flax import linen as nn
 
-from fedhm_jax.convolution import ConvMethod
-from fedhm_jax.layers import Conv, LowRankConv, LowRankDense
-from fedhm_jax.models.pooling import max_pool
-from fedhm_jax.norms import NORMS
+from fedhm_jax.layers import NORMS, Conv, ConvMethod, LowRankConv, LowRankDense, max_pool
 
 
 class CNN(nn.Module):
@@ -14,8 +11,8 @@ class CNN(nn.Module):
 
     Attributes:
         classes: number of outputs.
-        norm: a name in `fedhm_jax.norms.NORMS`.
-        convolution: how convolutions are computed, see `fedhm_jax.convolution`.
+        norm: a name in `fedhm_jax.layers.norms.NORMS`.
+        convolution: how convolutions are computed, see `fedhm_jax.layers.convolution`.
     """
 
     classes: int

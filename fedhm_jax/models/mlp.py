@@ -3,8 +3,7 @@
 import jax
 from flax import linen as nn
 
-from fedhm_jax.layers import LowRankDense
-from fedhm_jax.norms import NORMS
+from fedhm_jax.layers import NORMS, LowRankDense
 
 
 class MLP(nn.Module):
@@ -14,7 +13,7 @@ class MLP(nn.Module):
     Attributes:
         classes: number of outputs.
         hidden: widths of the hidden layers.
-        norm: a name in `fedhm_jax.norms.NORMS`.
+        norm: a name in `fedhm_jax.layers.norms.NORMS`.
     """
 
     classes: int

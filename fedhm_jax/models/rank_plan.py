@@ -6,8 +6,8 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from fedhm_jax.decomposition import RankPlan, matrix_shape
 from fedhm_jax.layers import LowRankConv, LowRankDense
+from fedhm_jax.lowrank import RankPlan, matrix_shape
 from fedhm_jax.tree import named_leaves
 
 

@@ -3,9 +3,7 @@
 import jax
 from flax import linen as nn
 
-from fedhm_jax.convolution import ConvMethod
-from fedhm_jax.layers import Conv, LowRankConv
-from fedhm_jax.norms import NORMS
+from fedhm_jax.layers import NORMS, Conv, ConvMethod, LowRankConv
 
 
 class BasicBlock(nn.Module):
@@ -16,7 +14,7 @@ class BasicBlock(nn.Module):
         stride: step of the first convolution.
         projects: the shortcut is a 1x1 convolution, for a block whose output has another shape than its input.
         low_rank: the 3x3 kernels may be factorized; the shortcut never is.
-        norm: a name in `fedhm_jax.norms.NORMS`.
+        norm: a name in `fedhm_jax.layers.norms.NORMS`.
         convolution: how convolutions are computed.
     """
 
@@ -58,8 +56,8 @@ class ResNet(nn.Module):
         blocks: number of blocks in each stage.
         width: channels of the first stage.
         full_rank_blocks: leading blocks whose kernels stay whole (FedHM's hybrid depth).
-        norm: a name in `fedhm_jax.norms.NORMS`.
-        convolution: how convolutions are computed, see `fedhm_jax.convolution`.
+        norm: a name in `fedhm_jax.layers.norms.NORMS`.
+        convolution: how convolutions are computed, see `fedhm_jax.layers.convolution`.
     """
 
     classes: int

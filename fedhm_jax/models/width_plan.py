@@ -40,7 +40,7 @@ class _Layer(NamedTuple):
     convolution: bool
 
 
-def width_plan(module: nn.Module, images: jax.ShapeDtypeStruct) -> WidthPlan:
+def plan_widths(module: nn.Module, images: jax.ShapeDtypeStruct) -> WidthPlan:
     """The hidden channel axes of a model, read off a dry run.
 
     The layer called first reads the images and the layer called last gives the logits; everything between is hidden.
@@ -58,7 +58,7 @@ def width_plan(module: nn.Module, images: jax.ShapeDtypeStruct) -> WidthPlan:
 
     Example:
         >>> from fedhm_jax.models import build_model
-        >>> plan = width_plan(build_model("cnn", classes=10), jax.ShapeDtypeStruct((1, 28, 28, 1), "float32"))
+        >>> plan = plan_widths(build_model("cnn", classes=10), jax.ShapeDtypeStruct((1, 28, 28, 1), "float32"))
         >>> plan["stem/kernel"]
         (None, None, None, ChannelAxis(pixels=1, channels=16))
         >>> plan["dense/kernel"]

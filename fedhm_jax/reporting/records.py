@@ -11,8 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fedhm_jax.config import SimulationConfig
-from fedhm_jax.config_file import read_config, write_config
+from fedhm_jax.config import SimulationConfig, read_config, write_config
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.files import append_line, replacing
 from fedhm_jax.reporting.privacy import privacy_summary

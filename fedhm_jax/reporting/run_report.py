@@ -29,27 +29,11 @@ from pathlib import Path
 
 from fedhm_jax.config import SimulationConfig
 from fedhm_jax.files import replacing, writing
-from fedhm_jax.reporting.comparison_report import comparison_table, print_comparison, write_comparison
 from fedhm_jax.reporting.figures import partition_figure, save_figure, training_figure
-from fedhm_jax.reporting.progress import print_notice, round_progress
+from fedhm_jax.reporting.progress import round_progress
 from fedhm_jax.reporting.records import append_record, create_folder, reopen_folder, write_costs, write_summary
-from fedhm_jax.reporting.tables import accuracy_table, cost_table, failure_table, print_result
+from fedhm_jax.reporting.tables import print_result
 from fedhm_jax.results import Record, RunPlan, SimulationResult
-
-__all__ = [
-    "Report",
-    "accuracy_table",
-    "comparison_table",
-    "cost_table",
-    "failure_table",
-    "partition_figure",
-    "print_comparison",
-    "print_notice",
-    "print_result",
-    "reporting",
-    "training_figure",
-    "write_comparison",
-]
 
 
 @dataclass(frozen=True)

@@ -9,21 +9,20 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fedhm_jax.checkpoint import Checkpoint, is_due, remove_later, write_checkpoint
-from fedhm_jax.cohort import Cohort, sample_cohort
+from fedhm_jax.client import learning_rate_schedule
 from fedhm_jax.config import LocalConfig, SimulationConfig
-from fedhm_jax.devices import drop_out, drop_stragglers
-from fedhm_jax.divergence import check_divergence
-from fedhm_jax.errors import OutOfMemoryError
-from fedhm_jax.interruption import Interrupted, stop_signals, wait
-from fedhm_jax.memory import answering, in_evaluation, in_placing, in_training
-from fedhm_jax.optimizers import learning_rate_schedule
-from fedhm_jax.preparation import Preparation
-from fedhm_jax.program import program_of
+from fedhm_jax.errors import Interrupted, OutOfMemoryError
 from fedhm_jax.results import Record
-from fedhm_jax.resumption import leaves_on_host, on_devices
-from fedhm_jax.round_record import privacy_record, test_record, training_record
-from fedhm_jax.strategies.base import State
+from fedhm_jax.run.checkpoint import Checkpoint, is_due, remove_later, write_checkpoint
+from fedhm_jax.run.divergence import check_divergence
+from fedhm_jax.run.interruption import stop_signals, wait
+from fedhm_jax.run.memory import answering, in_evaluation, in_placing, in_training
+from fedhm_jax.run.preparation import Preparation
+from fedhm_jax.run.program import program_of
+from fedhm_jax.run.resumption import leaves_on_host, on_devices
+from fedhm_jax.run.round_record import privacy_record, test_record, training_record
+from fedhm_jax.server import Cohort, drop_out, drop_stragglers, sample_cohort
+from fedhm_jax.strategies import State
 
 Blocks = Generator[tuple[list[list[Record]], list[State]], None, None]
 """After every dispatch, the records of its rounds (a list over rounds of lists over runs) and the runs' states."""
@@ -216,7 +215,7 @@ def with_checkpoints(
         blocks: from `run_rounds`, of one run.
         config: the run's.
         before: records of the finished rounds.
-        facts: what a resumed run must share, from `fedhm_jax.resumption.facts_of`.
+        facts: what a resumed run must share, from `fedhm_jax.run.resumption.facts_of`.
 
     Yields:
         The same blocks.

@@ -5,28 +5,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import FrameType
-
-
-class Interrupted(KeyboardInterrupt):
-    """A run was stopped by Ctrl-C or SIGTERM, after a whole round and with a checkpoint of it.
-
-    Attributes:
-        folder: the run's folder; ``simulate(resume=folder)`` goes on.
-        round: number of finished rounds.
-        signal: the signal's number.
-
-    Example:
-        >>> str(Interrupted(Path("runs/a"), 7, signal.SIGINT))
-        "stopped after round 7; simulate(resume='runs/a') goes on from there"
-    """
-
-    def __init__(self, folder: Path, round: int, signal: int) -> None:
-        super().__init__(f"stopped after round {round}; simulate(resume={str(folder)!r}) goes on from there")
-        self.folder = folder
-        self.round = round
-        self.signal = signal
 
 
 @contextmanager

@@ -3,13 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-from fedhm_jax.acceptance import MergeRule
-from fedhm_jax.aggregation import Contribution
-from fedhm_jax.client_data import Client
 from fedhm_jax.config import SimulationConfig
+from fedhm_jax.data import Client
 from fedhm_jax.errors import ConfigError
-from fedhm_jax.privacy import PrivacyAccount, privacy_account
-from fedhm_jax.strategies.base import Setting, Strategy
+from fedhm_jax.server import Contribution, MergeRule, PrivacyAccount, privacy_account
+from fedhm_jax.strategies import Setting, Strategy
 
 
 def build_rule(

@@ -4,11 +4,10 @@ import jax
 from flax import linen as nn
 
 from fedhm_jax.config import ModelConfig
-from fedhm_jax.convolution import ConvMethod
-from fedhm_jax.decomposition import is_factors
 from fedhm_jax.errors import ConfigError
-from fedhm_jax.models import RESNETS, build_model
-from fedhm_jax.network import network_of
+from fedhm_jax.layers import ConvMethod
+from fedhm_jax.lowrank import is_factors
+from fedhm_jax.models import RESNETS, build_model, network_of
 from fedhm_jax.tree import Params, named_leaves
 
 

@@ -10,32 +10,43 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from fedhm_jax.acceptance import MergeRule
-from fedhm_jax.client import LocalTraining
-from fedhm_jax.client_data import ClientData, place_clients
-from fedhm_jax.cohort import cohort_capacities
+from fedhm_jax.client import LocalTraining, optimizer_by_name
 from fedhm_jax.config import DataConfig, LocalConfig, PartitionConfig, ServerConfig, SimulationConfig
-from fedhm_jax.convolution import ConvMethod
-from fedhm_jax.data import Dataset, dataset_from_arrays, hold_out, label_counts, load_dataset, partition
-from fedhm_jax.devices import DeviceProfile, client_seconds, samples_trained
-from fedhm_jax.engine import Engine, build_engine
+from fedhm_jax.data import (
+    ClientData,
+    Dataset,
+    dataset_from_arrays,
+    hold_out,
+    label_counts,
+    load_dataset,
+    partition,
+    place_clients,
+)
+from fedhm_jax.engine import Engine, EvaluationData, build_engine, client_mesh, place_evaluation, replicate
 from fedhm_jax.errors import ConfigError
-from fedhm_jax.evaluation import EvaluationData, place_evaluation
-from fedhm_jax.memory import answering, in_placing
-from fedhm_jax.merge_preparation import build_account, build_rule
-from fedhm_jax.model_preparation import built_in_model, check_model
-from fedhm_jax.optimizers import optimizer_by_name
-from fedhm_jax.privacy import PrivacyAccount
+from fedhm_jax.layers import ConvMethod
 from fedhm_jax.results import RunPlan, TierCost
-from fedhm_jax.sharding import client_mesh, replicate
-from fedhm_jax.strategies import Setting, Strategy
-from fedhm_jax.strategies.base import State
-from fedhm_jax.strategy_preparation import StrategyBuilder, build_setting, build_strategy, tier_costs
-from fedhm_jax.tiers import Tier, assign_tiers, make_tiers, tier_sizes
+from fedhm_jax.run.memory import answering, in_placing
+from fedhm_jax.run.merge_preparation import build_account, build_rule
+from fedhm_jax.run.model_preparation import built_in_model, check_model
+from fedhm_jax.run.strategy_preparation import StrategyBuilder, build_setting, build_strategy, tier_costs
+from fedhm_jax.server import (
+    DeviceProfile,
+    MergeRule,
+    PrivacyAccount,
+    Tier,
+    assign_tiers,
+    client_seconds,
+    cohort_capacities,
+    make_tiers,
+    samples_trained,
+    tier_sizes,
+)
+from fedhm_jax.strategies import Setting, State, Strategy
 
 
 class CohortSampling(NamedTuple):
-    """Arguments of `fedhm_jax.cohort.sample_cohort` that stay the same all run long; see there."""
+    """Arguments of `fedhm_jax.server.cohort.sample_cohort` that stay the same all run long; see there."""
 
     sizes: np.ndarray
     tier_of_client: np.ndarray | None
@@ -102,7 +113,7 @@ def prepare(
     """Builds every part of a run and refuses what cannot run, before anything is compiled.
 
     Args:
-        config: a config that passed `fedhm_jax.validation.check_config`.
+        config: a config that passed `fedhm_jax.config.validation.check_config`.
         data: in place of ``config.data``.
         model: in place of ``config.model``.
         strategy: builder, in place of ``config.strategy.name``.
@@ -162,7 +173,7 @@ def plan_run(
     """What a run would be, after all its checks; nothing is compiled or put on the device.
 
     Args:
-        config: a config that passed `fedhm_jax.validation.check_config`.
+        config: a config that passed `fedhm_jax.config.validation.check_config`.
         data: in place of ``config.data``.
         model: in place of ``config.model``.
         strategy: builder, in place of ``config.strategy.name``.

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fedhm_jax.cohort import Cohort
-from fedhm_jax.preparation import Preparation
-from fedhm_jax.seeds import over_seeds, stack, stack_data, stack_test, unstack
-from fedhm_jax.strategies.base import State
+from fedhm_jax.run.preparation import Preparation
+from fedhm_jax.run.seeds import over_seeds, stack, stack_data, stack_test, unstack
+from fedhm_jax.server import Cohort
+from fedhm_jax.strategies import State
 
 
 class Program(NamedTuple):

@@ -20,15 +20,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fedhm_jax.checkpoint import Checkpoint, DamagedCheckpoint, checkpoints, read_checkpoint, read_manifest
-from fedhm_jax.config import SimulationConfig
-from fedhm_jax.config_file import config_from_dict, config_to_dict, read_config
+from fedhm_jax.config import SimulationConfig, check_config, check_types, config_from_dict, config_to_dict, read_config
 from fedhm_jax.errors import ConfigError
-from fedhm_jax.field_types import check_types
-from fedhm_jax.preparation import Preparation
-from fedhm_jax.reporting.records import is_finished
-from fedhm_jax.strategies.base import State
-from fedhm_jax.validation import check_config
+from fedhm_jax.reporting import is_finished
+from fedhm_jax.run.checkpoint import Checkpoint, DamagedCheckpoint, checkpoints, read_checkpoint, read_manifest
+from fedhm_jax.run.preparation import Preparation
+from fedhm_jax.strategies import State
 
 _FREE = {
     "data.data_dir",

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from fedhm_jax.client import TrainMetrics
-from fedhm_jax.evaluation import Metrics
-from fedhm_jax.privacy import PrivacyAccount
+from fedhm_jax.engine import Metrics
 from fedhm_jax.results import Record, TierCost
+from fedhm_jax.server import PrivacyAccount
 
 METRICS = ("accuracy", "top5", "loss")
 

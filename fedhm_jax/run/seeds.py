@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fedhm_jax.client_data import ClientData
-from fedhm_jax.engine import Engine
-from fedhm_jax.evaluation import EvaluationData
+from fedhm_jax.data import ClientData
+from fedhm_jax.engine import Engine, EvaluationData
 
 
 def stack(trees: Sequence[Any]) -> Any:

@@ -8,20 +8,18 @@ from pathlib import Path
 
 from flax import linen as nn
 
-from fedhm_jax.config import OutputConfig, SimulationConfig
+from fedhm_jax.config import OutputConfig, SimulationConfig, check_config
 from fedhm_jax.data import Dataset
-from fedhm_jax.distributed import is_first
+from fedhm_jax.engine import is_first
 from fedhm_jax.errors import ConfigError
-from fedhm_jax.host_loop import Blocks, run_rounds, until_diverged, with_checkpoints
-from fedhm_jax.preparation import Preparation, prepare
 from fedhm_jax.reporting import print_notice, reporting
 from fedhm_jax.results import Record, RunPlan, SimulationResult
-from fedhm_jax.resumption import Start, facts_of, find_start, with_checkpoint
-from fedhm_jax.round_record import METRICS
-from fedhm_jax.seeds import can_share_a_program
-from fedhm_jax.strategies import Setting, Strategy
-from fedhm_jax.strategies.base import State
-from fedhm_jax.validation import check_config
+from fedhm_jax.run.host_loop import Blocks, run_rounds, until_diverged, with_checkpoints
+from fedhm_jax.run.preparation import Preparation, prepare
+from fedhm_jax.run.resumption import Start, facts_of, find_start, with_checkpoint
+from fedhm_jax.run.round_record import METRICS
+from fedhm_jax.run.seeds import can_share_a_program
+from fedhm_jax.strategies import Setting, State, Strategy
 
 
 def simulate(
@@ -56,7 +54,7 @@ def simulate(
 
     Raises:
         ConfigError: a value that cannot be run, before anything is compiled or written; or a run that cannot be resumed
-            like this, see `fedhm_jax.resumption.find_start`.
+            like this, see `fedhm_jax.run.resumption.find_start`.
         DivergedError: training has left the finite numbers; the model of the latest checkpoint is good.
         Interrupted: Ctrl-C or SIGTERM came, and the run has an output folder.
         OutOfMemoryError: no room for a round, even of fewer clients side by side, an evaluation, or the data.

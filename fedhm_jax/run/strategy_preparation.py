@@ -6,14 +6,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fedhm_jax.budgets import forward_macs
-from fedhm_jax.client_data import Batch, Client
 from fedhm_jax.config import SimulationConfig
-from fedhm_jax.costs import count_bytes, count_macs, count_parameters
+from fedhm_jax.data import Batch, Client
 from fedhm_jax.errors import ConfigError
+from fedhm_jax.models import count_bytes, count_macs, count_parameters, forward_macs
 from fedhm_jax.results import TierCost
+from fedhm_jax.server import Tier
 from fedhm_jax.strategies import STRATEGIES, Setting, Strategy
-from fedhm_jax.tiers import Tier
 from fedhm_jax.tree import Params, named_leaves
 
 CLASSIFIER = "classifier"

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedhm_jax.aggregation import Contribution, merge
+from fedhm_jax.server.aggregation import Contribution, merge
 from fedhm_jax.tree import Params
 
 Merge = Literal["mean", "median", "trimmed_mean"]
@@ -21,11 +21,11 @@ class MergeRule(NamedTuple):
     """How updates are judged and merged; static, closed over by the compiled round.
 
     Attributes:
-        merge: ``mean``: the strategy's own. ``median``, ``trimmed_mean``: by coordinate, see `fedhm_jax.robust`.
+        merge: ``mean``: the strategy's own. ``median``, ``trimmed_mean``: by coordinate, see `fedhm_jax.server.robust`.
         trim: share of the clients that ``trimmed_mean`` cuts off at each end.
         clip: longest update, in the L2 norm over all parameters; longer ones are shortened to it. None for no limit.
         reject: clients with a longer update than this are left out. None for no limit.
-        noise: standard deviation of the noise on the sum of updates, see `fedhm_jax.privacy`. None for none.
+        noise: standard deviation of the noise on the sum of updates, see `fedhm_jax.server.privacy`. None for none.
     """
 
     merge: Merge = "mean"

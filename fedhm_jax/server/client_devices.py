@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedhm_jax.cohort import Cohort
+from fedhm_jax.server.cohort import Cohort
 
 _FLOPS_PER_MAC = 2
 _PASSES = 3

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedhm_jax.tiers import Tier, tier_sizes
+from fedhm_jax.server.tiers import Tier, tier_sizes
 
 Array = Any
 """`numpy.ndarray` when sampled, `jax.Array` inside a round."""

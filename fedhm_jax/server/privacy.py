@@ -16,8 +16,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from fedhm_jax.aggregation import Contribution, broadcast_weight
 from fedhm_jax.errors import ConfigError
+from fedhm_jax.server.aggregation import Contribution, broadcast_weight
 from fedhm_jax.tree import Params
 
 # A client's key is the round's, folded with its index, which is below 2^31.

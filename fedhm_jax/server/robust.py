@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedhm_jax.acceptance import Merge
-from fedhm_jax.aggregation import Contribution, broadcast_weight, merge
+from fedhm_jax.server.acceptance import Merge
+from fedhm_jax.server.aggregation import Contribution, broadcast_weight, merge
 
 
 def merge_robustly(stacked: Contribution, rule: Merge, trim: float) -> Contribution:

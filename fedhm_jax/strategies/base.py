@@ -10,13 +10,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
-from fedhm_jax.aggregation import Contribution, weighted
-from fedhm_jax.client_data import Client
-from fedhm_jax.decomposition import RankPlan
+from fedhm_jax.client import Objective
+from fedhm_jax.data import Client
 from fedhm_jax.errors import ConfigError
-from fedhm_jax.network import Network, network_of
-from fedhm_jax.objective import Objective
-from fedhm_jax.rank_plan import factorizable_kernels, plan_ranks
+from fedhm_jax.lowrank import RankPlan
+from fedhm_jax.models import Network, factorizable_kernels, network_of, plan_ranks
+from fedhm_jax.server import Contribution, weighted
 from fedhm_jax.tree import Params, map_named
 
 Weighting = Literal["uniform", "samples", "rank_softmax"]

@@ -10,13 +10,12 @@ from collections.abc import Callable, Sequence
 
 import jax
 
-from fedhm_jax.aggregation import Contribution, merge
-from fedhm_jax.client_data import Client
-from fedhm_jax.decomposition import factorize_tree, with_factors
-from fedhm_jax.objective import supervised
+from fedhm_jax.client import supervised
+from fedhm_jax.data import Client
+from fedhm_jax.lowrank import DecompositionMethod, factorize_tree, with_factors
+from fedhm_jax.server import Contribution, merge
 from fedhm_jax.strategies.base import Setting, Strategy, client_contribution, rank_plans, sum_tiers
 from fedhm_jax.tree import Params
-from fedhm_jax.truncation import DecompositionMethod
 
 
 def fedavg(setting: Setting) -> Strategy:
@@ -38,7 +37,7 @@ def fedavg_low_rank(setting: Setting, *, decomposition: DecompositionMethod = "a
 
     Args:
         setting: what to build for; its largest rank factor decides.
-        decomposition: how the first model is factorized, as in `fedhm_jax.truncation.truncated`.
+        decomposition: how the first model is factorized, as in `fedhm_jax.lowrank.truncation.truncated`.
 
     Returns:
         The strategy; its state is the factorized model, which is the global model too.

@@ -11,13 +11,20 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedhm_jax.aggregation import Contribution, merge
-from fedhm_jax.client_data import Client
-from fedhm_jax.decomposition import Factors, RankPlan, factorize_tree, largest_ranks, recover_tree, with_factors
-from fedhm_jax.objective import supervised
+from fedhm_jax.client import supervised
+from fedhm_jax.data import Client
+from fedhm_jax.lowrank import (
+    DecompositionMethod,
+    Factors,
+    RankPlan,
+    factorize_tree,
+    largest_ranks,
+    recover_tree,
+    with_factors,
+)
+from fedhm_jax.server import Contribution, merge
 from fedhm_jax.strategies.base import Setting, Strategy, client_contribution, rank_plans, sum_tiers, weigh
 from fedhm_jax.tree import Params
-from fedhm_jax.truncation import DecompositionMethod
 
 
 class FedHMState(NamedTuple):
@@ -45,7 +52,7 @@ def fedhm(
         setting: what to build for.
         history: in a round without a client of the first tier, the old model joins as one more client of that tier,
             of mean sample count.
-        decomposition: how the server factorizes its kernels, as in `fedhm_jax.truncation.truncated`; ``subspace``
+        decomposition: how the server factorizes its kernels, as in `lowrank.truncation.truncated`; ``subspace``
             starts from the factors of the round before.
         plans: rank plan of each tier, an empty plan being the full-rank model itself; from the setting's rank factors
             if None.

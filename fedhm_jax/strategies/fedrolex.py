@@ -11,14 +11,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedhm_jax.aggregation import Contribution
-from fedhm_jax.budgets import Budget
-from fedhm_jax.client_data import Client
+from fedhm_jax.data import Client
+from fedhm_jax.models import Budget, roll_width
+from fedhm_jax.server import Contribution
 from fedhm_jax.strategies.base import Setting, Strategy
 from fedhm_jax.strategies.heterofl import heterofl
 from fedhm_jax.strategies.slices import plan_slices
 from fedhm_jax.tree import Params
-from fedhm_jax.width_plan import roll_width
 
 
 class FedRolexState(NamedTuple):

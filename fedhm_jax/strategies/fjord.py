@@ -12,15 +12,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fedhm_jax.budgets import Budget
-from fedhm_jax.client_data import Batch
-from fedhm_jax.losses import mask_absent_classes
-from fedhm_jax.objective import Objective, batch_loss
+from fedhm_jax.client import Objective, batch_loss, mask_absent_classes
+from fedhm_jax.data import Batch
+from fedhm_jax.models import Budget, slice_width
 from fedhm_jax.strategies.base import Setting, Strategy
 from fedhm_jax.strategies.heterofl import heterofl
 from fedhm_jax.strategies.slices import Slices, plan_slices
 from fedhm_jax.tree import Params
-from fedhm_jax.width_plan import slice_width
 
 
 def fjord(

@@ -11,14 +11,13 @@ from collections.abc import Sequence
 
 import jax
 
-from fedhm_jax.aggregation import Contribution
-from fedhm_jax.budgets import Budget
-from fedhm_jax.client_data import Client
-from fedhm_jax.objective import supervised
+from fedhm_jax.client import supervised
+from fedhm_jax.data import Client
+from fedhm_jax.models import Budget, slice_width
+from fedhm_jax.server import Contribution
 from fedhm_jax.strategies.base import Setting, Strategy, client_contribution
 from fedhm_jax.strategies.slices import merge_slices, plan_slices, sliced_networks, widths_in_words
 from fedhm_jax.tree import Params
-from fedhm_jax.width_plan import slice_width
 
 
 def heterofl(setting: Setting, *, widths: Sequence[float] | None = None, budget: Budget = "bytes") -> Strategy:

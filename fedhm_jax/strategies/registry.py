@@ -1,9 +1,9 @@
-"""Federated methods: one paper, one file. A new one is a file and a row in `STRATEGIES`."""
+"""Every strategy that a config can name."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fedhm_jax.strategies.base import Setting, Strategy
+from fedhm_jax.strategies.base import Strategy
 from fedhm_jax.strategies.fedavg import fedavg, fedavg_low_rank
 from fedhm_jax.strategies.fedhm import fedhm
 from fedhm_jax.strategies.fedrolex import fedrolex
@@ -33,17 +33,3 @@ STRATEGIES: dict[str, Row] = {
     "fjord": Row(fjord, ("widths", "budget", "distillation")),
     "splitmix": Row(splitmix, ("widths", "budget")),
 }
-
-__all__ = [
-    "STRATEGIES",
-    "Row",
-    "Setting",
-    "Strategy",
-    "fedavg",
-    "fedavg_low_rank",
-    "fedhm",
-    "fedrolex",
-    "fjord",
-    "heterofl",
-    "splitmix",
-]

@@ -6,14 +6,23 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from fedhm_jax.aggregation import Contribution, merge
-from fedhm_jax.budgets import Budget, model_cost, solve_width
-from fedhm_jax.decomposition import factorize_tree, with_factors
 from fedhm_jax.errors import ConfigError
-from fedhm_jax.network import Network, rescaled
+from fedhm_jax.lowrank import factorize_tree, with_factors
+from fedhm_jax.models import (
+    Budget,
+    Network,
+    WidthPlan,
+    hidden_layers,
+    model_cost,
+    pad_width,
+    plan_widths,
+    rescaled,
+    slice_width,
+    solve_width,
+)
+from fedhm_jax.server import Contribution, merge
 from fedhm_jax.strategies.base import Setting, rank_plans, sum_tiers
 from fedhm_jax.tree import Params
-from fedhm_jax.width_plan import WidthPlan, hidden_layers, pad_width, slice_width, width_plan
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ def plan_slices(setting: Setting, widths: Sequence[float] | None, budget: Budget
     """
     name = type(setting.module).__name__
     try:
-        plan = width_plan(setting.module, setting.images)
+        plan = plan_widths(setting.module, setting.images)
         for width in widths or (0.5,):
             _dry_run(setting, plan, width)
     except Exception as error:

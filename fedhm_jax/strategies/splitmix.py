@@ -14,15 +14,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fedhm_jax.aggregation import Contribution, merge
-from fedhm_jax.budgets import Budget, model_cost
-from fedhm_jax.client_data import Batch, Client
-from fedhm_jax.network import ensemble
-from fedhm_jax.objective import Objective, supervised
+from fedhm_jax.client import Objective, supervised
+from fedhm_jax.data import Batch, Client
+from fedhm_jax.models import Budget, ensemble, model_cost, slice_width
+from fedhm_jax.server import Contribution, merge
 from fedhm_jax.strategies.base import Setting, Strategy, client_contribution, sum_tiers
 from fedhm_jax.strategies.slices import Slices, fedhm_budget, plan_slices, sliced_shapes
 from fedhm_jax.tree import Params, map_named
-from fedhm_jax.width_plan import slice_width
 
 
 class SplitMixState(NamedTuple):

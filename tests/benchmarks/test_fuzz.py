@@ -12,8 +12,9 @@ from benchmarks import fuzz
 from benchmarks.fuzz import build_report
 from benchmarks.fuzz_cases import Case, Outcome, cases, changes_of, outcome_of, run_case, simplest
 from benchmarks.fuzz_configs import BASE, FIELDS, _of_type, configs
-from fedhm_jax import AggregationConfig, DataConfig, LocalConfig, StrategyConfig, validation
-from fedhm_jax.validation import check_config
+from fedhm_jax import AggregationConfig, DataConfig, LocalConfig, StrategyConfig
+from fedhm_jax.config import validation
+from fedhm_jax.config.validation import check_config
 
 many = hypothesis.settings(
     max_examples=300,

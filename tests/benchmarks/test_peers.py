@@ -16,8 +16,8 @@ from benchmarks.peers.fedhm_peer import config_of
 from benchmarks.peers.turns import Row, Variant, build_report, quick, run_worker, take_turns, task_of, variants
 from benchmarks.peers.worker import Measurement, Meter
 from benchmarks.peers.workload import MEAN, STD, WORKLOADS, Task, Workload, client_data, probe_batches, standardise
+from fedhm_jax.config.validation import check_config
 from fedhm_jax.errors import ConfigError
-from fedhm_jax.validation import check_config
 
 PYTHONS = {"fedhm_jax": interpreter("fedhm_jax", Path("unused"))}
 OURS = Variant("fedhm_jax", "fedhm_jax", at_once=1, threads=1)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from fedhm_jax import LocalConfig, ModelConfig, ServerConfig, SimulationConfig, simulate
-from fedhm_jax.client_data import Batch
-from fedhm_jax.models import build_model
-from fedhm_jax.network import network_of
-from fedhm_jax.objective import supervised
+from fedhm_jax.client.objective import supervised
+from fedhm_jax.data.client_data import Batch
+from fedhm_jax.models.build import build_model
+from fedhm_jax.models.network import network_of
 
 
 def gradients(norm, dtype):

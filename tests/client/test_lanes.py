@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedhm_jax.lanes import Work, even_lanes, stack_results, sum_results
+from fedhm_jax.client.lanes import Work, even_lanes, stack_results, sum_results
 
 EPOCH = 4
 """Longest segment."""

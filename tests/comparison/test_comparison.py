@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-import fedhm_jax.comparison
 from fedhm_jax import (
     ConfigError,
     DataConfig,
@@ -73,7 +72,7 @@ def test_finished_runs_are_not_run_again(finished, monkeypatch):
     def never(*args, **kwargs):
         raise AssertionError("nothing was left to run")
 
-    monkeypatch.setattr(fedhm_jax.comparison, "simulate_together", never)
+    monkeypatch.setattr("fedhm_jax.comparison.runner.simulate_together", never)
     report = (finished.folder / "report.md").read_bytes()
     again = compare(STUDY, finished.folder)
     assert again == finished

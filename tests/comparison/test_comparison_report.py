@@ -10,13 +10,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from fedhm_jax.config import LocalConfig, PartitionConfig, ServerConfig, SimulationConfig
-from fedhm_jax.reporting import comparison_table, write_comparison
-from fedhm_jax.reporting.comparison_figures import curves_figure, tiers_figure
-from fedhm_jax.reporting.comparison_numbers import accuracy_spreads, best_strategies, relative_costs, spread, verdicts
-from fedhm_jax.reporting.comparison_report import comparison_markdown
+from fedhm_jax.comparison.figures import curves_figure, tiers_figure
+from fedhm_jax.comparison.numbers import accuracy_spreads, best_strategies, relative_costs, spread, verdicts
+from fedhm_jax.comparison.report import comparison_markdown, comparison_table, write_comparison
+from fedhm_jax.comparison.study import Study, StudyResult, StudyRun, Trial
+from fedhm_jax.config.schema import LocalConfig, PartitionConfig, ServerConfig, SimulationConfig
 from fedhm_jax.results import TierCost
-from fedhm_jax.study import Study, StudyResult, StudyRun, Trial
 
 CONFIG = SimulationConfig(
     partition=PartitionConfig(clients=10), server=ServerConfig(rounds=2), local=LocalConfig(learning_rate=0.05)

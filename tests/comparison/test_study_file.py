@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedhm_jax import ConfigError, SimulationConfig, Study
-from fedhm_jax.study_file import check_study, read_study, study_from_dict, study_to_toml
+from fedhm_jax.comparison.study_file import check_study, read_study, study_from_dict, study_to_toml
 
 TEXT = """
 name = "Small"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedhm_jax.config import DataConfig, LocalConfig, ModelConfig, OutputConfig, SimulationConfig, TiersConfig
-from fedhm_jax.config_file import config_from_dict, read_config, write_config
+from fedhm_jax.config.config_file import config_from_dict, read_config, write_config
+from fedhm_jax.config.schema import DataConfig, LocalConfig, ModelConfig, OutputConfig, SimulationConfig, TiersConfig
 from fedhm_jax.errors import ConfigError
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from fedhm_jax.config import OutputConfig, PartitionConfig, SimulationConfig, TiersConfig
+from fedhm_jax.config.field_types import check_types
+from fedhm_jax.config.schema import OutputConfig, PartitionConfig, SimulationConfig, TiersConfig
+from fedhm_jax.config.validation import check_config
 from fedhm_jax.errors import ConfigError
-from fedhm_jax.field_types import check_types
-from fedhm_jax.validation import check_config
 
 
 def changed(**values: Any) -> SimulationConfig:

@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedhm_jax.data import Dataset, dataset_from_arrays, load_dataset
+from fedhm_jax.data.arrays import dataset_from_arrays
 from fedhm_jax.data.cache import UndecodedSplit, read_cached
+from fedhm_jax.data.dataset import Dataset
+from fedhm_jax.data.sources import load_dataset
 from fedhm_jax.data.tfds import _quiet
 from fedhm_jax.errors import ConfigError
 
-REAL = Path(__file__).parents[1].parent / "shared" / "tfds"
+REAL = Path(__file__).parents[3] / "shared" / "tfds"
 
 
 def refusal(call, *arguments, **options):
@@ -403,7 +405,7 @@ def test_killed_process_leaves_no_half_entry(tmp_path):
         "    os._exit(9)\n"
         "read_cached(UndecodedSplit('five/1.0.0 train[:5]', (), 5, 5, samples), pathlib.Path(sys.argv[1]))\n"
     )
-    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False, cwd=Path(__file__).parents[1])
+    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False, cwd=Path(__file__).parents[2])
     assert killed.returncode == 9
     source = CountedSource()
     assert_right(source.read(tmp_path))

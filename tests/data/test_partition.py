@@ -8,15 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedhm_jax.data.partition import (
-    dirichlet,
-    dirichlet_equal,
-    iid,
-    label_counts,
-    partition,
-    quantity_skew,
-    shards,
-)
+from fedhm_jax.data.partition import dirichlet, dirichlet_equal, iid, label_counts, partition, quantity_skew, shards
 from fedhm_jax.errors import ConfigError
 
 METHODS = ("iid", "dirichlet", "dirichlet_equal", "shards", "quantity")

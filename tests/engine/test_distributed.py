@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fedhm_jax import ConfigError
-from fedhm_jax.distributed import join
+from fedhm_jax.engine.distributed import join
 
 FLAGS = (
     *("--model.name", "mlp", "--model.hidden", "16", "--tiers.rank-factors", "1", "4"),

@@ -6,14 +6,15 @@ import numpy as np
 import optax
 import pytest
 
-from fedhm_jax.client import LocalTraining
-from fedhm_jax.client_data import epoch_order, normalise, place_clients
-from fedhm_jax.cohort import Cohort
-from fedhm_jax.engine import build_engine
-from fedhm_jax.evaluation import place_evaluation
-from fedhm_jax.losses import cross_entropy
-from fedhm_jax.models import build_model
-from fedhm_jax.strategies import Setting, fedhm
+from fedhm_jax.client.losses import cross_entropy
+from fedhm_jax.client.update import LocalTraining
+from fedhm_jax.data.client_data import epoch_order, normalise, place_clients
+from fedhm_jax.engine.evaluation import place_evaluation
+from fedhm_jax.engine.round import build_engine
+from fedhm_jax.models.build import build_model
+from fedhm_jax.server.cohort import Cohort
+from fedhm_jax.strategies import fedhm
+from fedhm_jax.strategies.base import Setting
 
 SIZES = (7, 4, 9, 5, 12, 6)
 CLASSES = 3

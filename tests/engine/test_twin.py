@@ -12,19 +12,19 @@ import pytest
 import twin
 from flax import linen as nn
 
-from fedhm_jax.client import LocalTraining
-from fedhm_jax.client_data import ClientData, epoch_order, place_clients
-from fedhm_jax.cohort import Cohort
-from fedhm_jax.convolution import ConvMethod
-from fedhm_jax.engine import Engine, build_engine
-from fedhm_jax.evaluation import place_evaluation, static_statistics
-from fedhm_jax.layers import Conv, LowRankConv, LowRankDense
+from fedhm_jax.client.optimizers import optimizer_by_name
+from fedhm_jax.client.update import LocalTraining
+from fedhm_jax.data.client_data import ClientData, epoch_order, place_clients
+from fedhm_jax.engine.evaluation import place_evaluation, static_statistics
+from fedhm_jax.engine.round import Engine, build_engine
+from fedhm_jax.layers.convolution import ConvMethod
+from fedhm_jax.layers.lowrank import Conv, LowRankConv, LowRankDense
+from fedhm_jax.layers.norms import NORMS
+from fedhm_jax.layers.pooling import max_pool
 from fedhm_jax.models.mlp import MLP
-from fedhm_jax.models.pooling import max_pool
-from fedhm_jax.norms import NORMS
-from fedhm_jax.optimizers import optimizer_by_name
-from fedhm_jax.strategies import Setting, Strategy, fedhm
-from fedhm_jax.strategies.base import Weighting
+from fedhm_jax.server.cohort import Cohort
+from fedhm_jax.strategies import fedhm
+from fedhm_jax.strategies.base import Setting, Strategy, Weighting
 from fedhm_jax.tree import map_named, named_leaves
 
 CLASSES, BATCH_SIZE = 7, 4

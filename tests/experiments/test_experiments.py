@@ -8,10 +8,10 @@ from experiments.cifar100_resnet34 import prove
 from experiments.costs import tier_costs
 from experiments.stand_in import SHAPES
 from fedhm_jax import read_config, read_study
-from fedhm_jax.config_file import read_toml
-from fedhm_jax.validation import check_config
+from fedhm_jax.config.config_file import read_toml
+from fedhm_jax.config.validation import check_config
 
-FOLDER = Path(__file__).parent.parent / "experiments"
+FOLDER = Path(__file__).parents[2] / "experiments"
 FILES = sorted(FOLDER.rglob("*.toml"))
 STUDIES = [path for path in FILES if "strategies" in read_toml(path, "config")]
 CONFIGS = [path for path in FILES if path not in STUDIES]

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedhm_jax import convolution
-from fedhm_jax.convolution import conv2d, same_padding
+from fedhm_jax.layers import convolution
+from fedhm_jax.layers.convolution import conv2d, same_padding
 
 CASES = [  # image side lengths, kernel, strides, padding
     ((5, 5), (3, 3), (1, 1), ((1, 1), (1, 1))),

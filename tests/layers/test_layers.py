@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from fedhm_jax.decomposition import Factors, factorize, matrix_shape, recover
-from fedhm_jax.layers import Conv, LowRankConv, LowRankDense
+from fedhm_jax.layers.lowrank import Conv, LowRankConv, LowRankDense
+from fedhm_jax.lowrank.decomposition import Factors, factorize, matrix_shape, recover
 
 SHAPES = [  # kernel size, strides, padding
     ((3, 3), (1, 1), "SAME"),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedhm_jax.norms import batch_moments, batch_normalise
+from fedhm_jax.layers.norms import batch_moments, batch_normalise
 
 EPSILON = 1e-2
 

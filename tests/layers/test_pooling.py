@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedhm_jax.models.pooling import max_pool
+from fedhm_jax.layers.pooling import max_pool
 
 
 def loop_over_windows(images, cotangent):

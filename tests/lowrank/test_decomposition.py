@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedhm_jax.decomposition import (
+from fedhm_jax.lowrank.decomposition import (
     factorize,
     factorize_tree,
     is_factors,

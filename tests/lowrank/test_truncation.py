@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import test_twin
-from strategy_battery import check_rounds, cohort, farthest, pose, setting_for
+from support.strategy_battery import check_rounds, cohort, farthest, pose, setting_for
 
 from fedhm_jax import ConfigError, SimulationConfig, StrategyConfig
-from fedhm_jax.decomposition import factorize_tree, is_factors, recover
+from fedhm_jax.config.validation import check_config
+from fedhm_jax.lowrank.decomposition import factorize_tree, is_factors, recover
+from fedhm_jax.lowrank.truncation import FASTEST, STEPS, truncated, truncated_subspace, truncated_svd
+from fedhm_jax.run.strategy_preparation import build_strategy
 from fedhm_jax.strategies import fedhm
-from fedhm_jax.strategy_preparation import build_strategy
-from fedhm_jax.truncation import FASTEST, STEPS, truncated, truncated_subspace, truncated_svd
-from fedhm_jax.validation import check_config
 
 ROWS, COLUMNS, RANK = 60, 44, 12
 SLICES = (RANK, 6, 3)

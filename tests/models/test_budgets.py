@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedhm_jax.budgets import forward_macs, model_cost, solve_width
-from fedhm_jax.models import build_model
-from fedhm_jax.network import network_of
-from fedhm_jax.width_plan import slice_width, width_plan
+from fedhm_jax.models.budgets import forward_macs, model_cost, solve_width
+from fedhm_jax.models.build import build_model
+from fedhm_jax.models.network import network_of
+from fedhm_jax.models.width_plan import plan_widths, slice_width
 
 IMAGES = jax.ShapeDtypeStruct((7, 4, 5, 3), jnp.float32)
 
@@ -16,7 +16,7 @@ IMAGES = jax.ShapeDtypeStruct((7, 4, 5, 3), jnp.float32)
 def narrow_cnn(width):
     module = build_model("cnn", classes=10)
     params = jax.eval_shape(module.init, jax.random.key(0), IMAGES)["params"]
-    plan = width_plan(module, IMAGES)
+    plan = plan_widths(module, IMAGES)
     return network_of(module, False), jax.eval_shape(lambda tree: slice_width(tree, plan, width), params)
 
 

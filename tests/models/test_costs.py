@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from fedhm_jax.costs import count_bytes, count_macs, count_parameters
-from fedhm_jax.decomposition import factorize_tree, with_factors
-from fedhm_jax.layers import Conv, LowRankConv
-from fedhm_jax.models import build_model
-from fedhm_jax.rank_plan import factorizable_kernels, plan_ranks
+from fedhm_jax.layers.lowrank import Conv, LowRankConv
+from fedhm_jax.lowrank.decomposition import factorize_tree, with_factors
+from fedhm_jax.models.build import build_model
+from fedhm_jax.models.costs import count_bytes, count_macs, count_parameters
+from fedhm_jax.models.rank_plan import factorizable_kernels, plan_ranks
 
 # model, classes, f, parameters (M), MiB one way, MMAC of one 32 x 32 image
 PUBLISHED = [

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import pytest
 from flax import linen as nn
 
-from fedhm_jax.layers import Conv, LowRankConv, LowRankDense
-from fedhm_jax.models import build_model
-from fedhm_jax.rank_plan import factorizable_kernels, plan_ranks, rank_for
+from fedhm_jax.layers.lowrank import Conv, LowRankConv, LowRankDense
+from fedhm_jax.models.build import build_model
+from fedhm_jax.models.rank_plan import factorizable_kernels, plan_ranks, rank_for
 
 
 @pytest.mark.parametrize(

@@ -9,23 +9,23 @@ import pytest
 from flax import linen as nn
 from test_twin import draw_params
 
-from fedhm_jax.budgets import forward_macs
-from fedhm_jax.costs import count_parameters
-from fedhm_jax.layers import Conv, LowRankDense
-from fedhm_jax.models import build_model
+from fedhm_jax.layers.lowrank import Conv, LowRankDense
+from fedhm_jax.layers.norms import StaticBatchNorm
+from fedhm_jax.models.budgets import forward_macs
+from fedhm_jax.models.build import build_model
+from fedhm_jax.models.costs import count_parameters
+from fedhm_jax.models.network import network_of
 from fedhm_jax.models.resnet import ResNet
-from fedhm_jax.network import network_of
-from fedhm_jax.norms import StaticBatchNorm
-from fedhm_jax.tree import named_leaves
-from fedhm_jax.width_plan import (
+from fedhm_jax.models.width_plan import (
     ChannelAxis,
     hidden_layers,
     kept_channels,
     pad_width,
+    plan_widths,
     roll_width,
     slice_width,
-    width_plan,
 )
+from fedhm_jax.tree import named_leaves
 
 CLASSES = 5
 MODELS = {
@@ -44,7 +44,7 @@ IMAGES = jax.ShapeDtypeStruct((3, 8, 12, 2), jnp.float32)
 def test_a_sliced_resnet18_costs_what_is_published(width, parameters, mega_macs):
     module, images = build_model("resnet18", classes=10), jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     shapes = jax.eval_shape(module.init, jax.random.key(0), images)["params"]
-    plan = width_plan(module, images)
+    plan = plan_widths(module, images)
     narrow = jax.eval_shape(lambda params: slice_width(params, plan, width), shapes)
     assert f"{count_parameters(narrow) / 1e6:.3f}" == parameters
     assert round(forward_macs(network_of(module, True), narrow, images) / 1e6) == mega_macs
@@ -54,7 +54,7 @@ def test_a_sliced_resnet18_costs_what_is_published(width, parameters, mega_macs)
 def test_turning_a_model_leaves_its_function_as_it_is(name):
     with jax.enable_x64(True):
         module = MODELS[name]
-        plan, params = width_plan(module, IMAGES), draw_params(module, IMAGES.shape[1:], jnp.float64)
+        plan, params = plan_widths(module, IMAGES), draw_params(module, IMAGES.shape[1:], jnp.float64)
         images = jnp.asarray(np.random.default_rng(1).normal(size=IMAGES.shape))
         train, turn = network_of(module, True).train, jax.jit(lambda tree, shift: roll_width(tree, plan, shift))
         logits = jax.jit(lambda tree: train(tree, images, None, jax.random.key(0)))
@@ -75,7 +75,7 @@ def test_a_narrower_model_computes_what_the_whole_one_does_without_the_other_cha
     """Silence the channels beyond the slice, and the whole model's logits are the slice's."""
     with jax.enable_x64(True):
         module = MODELS[name]
-        plan, params = width_plan(module, IMAGES), draw_params(module, IMAGES.shape[1:], jnp.float64)
+        plan, params = plan_widths(module, IMAGES), draw_params(module, IMAGES.shape[1:], jnp.float64)
         images = jnp.asarray(np.random.default_rng(1).normal(size=IMAGES.shape))
         train = network_of(module, True).train
         narrow = slice_width(params, plan, 0.5)
@@ -116,7 +116,7 @@ def test_a_width_keeps_the_nearest_number_of_channels(channels, width, kept):
 
 def test_the_plan_of_a_resnet_names_every_hidden_axis():
     module = ResNet(CLASSES, blocks=(1, 1), width=4)
-    plan = width_plan(module, IMAGES)
+    plan = plan_widths(module, IMAGES)
     params = named_leaves(jax.eval_shape(module.init, jax.random.key(0), IMAGES)["params"])
     assert plan.keys() == params.keys()
     first, second = ChannelAxis(1, 4), ChannelAxis(1, 8)
@@ -191,4 +191,4 @@ class NormOfImages(nn.Module):
 )
 def test_a_model_whose_channels_cannot_be_told_is_refused(module, sentence):
     with pytest.raises(ValueError, match=sentence):
-        width_plan(module, IMAGES)
+        plan_widths(module, IMAGES)

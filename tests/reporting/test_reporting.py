@@ -13,11 +13,13 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from fedhm_jax.config import LocalConfig, OutputConfig, ServerConfig, SimulationConfig
-from fedhm_jax.config_file import read_config
+from fedhm_jax.config.config_file import read_config
+from fedhm_jax.config.schema import LocalConfig, OutputConfig, ServerConfig, SimulationConfig
 from fedhm_jax.errors import ConfigError
-from fedhm_jax.reporting import accuracy_table, cost_table, partition_figure, reporting, training_figure
+from fedhm_jax.reporting.figures import partition_figure, training_figure
 from fedhm_jax.reporting.progress import mean_train_loss, round_progress
+from fedhm_jax.reporting.run_report import reporting
+from fedhm_jax.reporting.tables import accuracy_table, cost_table
 from fedhm_jax.reporting.units import format_bytes, format_count
 from fedhm_jax.results import RunPlan, SimulationResult, TierCost
 

@@ -19,8 +19,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-import fedhm_jax.checkpoint
-from fedhm_jax.checkpoint import (
+import fedhm_jax.run.checkpoint
+from fedhm_jax.files import WriteError
+from fedhm_jax.run.checkpoint import (
     SHARE,
     Checkpoint,
     DamagedCheckpoint,
@@ -31,7 +32,6 @@ from fedhm_jax.checkpoint import (
     remove_later,
     write_checkpoint,
 )
-from fedhm_jax.files import WriteError
 
 ARRAYS = [
     np.array([np.nan, -0.0, np.inf, 1e-45], np.float32),
@@ -164,7 +164,7 @@ def test_a_process_that_dies_at_any_step_of_writing_leaves_whole_checkpoints(
         place.mkdir()
         (place / "array").write_bytes(b"".join(array.tobytes() for array in arrays))
 
-    monkeypatch.setattr(fedhm_jax.checkpoint, "_save_arrays", save_nothing)
+    monkeypatch.setattr(fedhm_jax.run.checkpoint, "_save_arrays", save_nothing)
     for step in itertools.count():
         folder = tmp_path / str(step)
         folder.mkdir()
@@ -221,8 +221,8 @@ def test_reading_runs_no_code_from_a_file(copy: Path, tmp_path: Path, monkeypatc
     for path in [path for path in copy.rglob("*") if path.is_file() and path.name != "manifest.json"]:
         whole = path.read_bytes()
         path.write_bytes(pickle.dumps(Payload()))
-        manifest = {**read_json(copy), "files": {n: list(e) for n, e in fedhm_jax.checkpoint._files(copy).items()}}
-        manifest["digest"] = fedhm_jax.checkpoint._digest(fedhm_jax.checkpoint._canonical(manifest))
+        manifest = {**read_json(copy), "files": {n: list(e) for n, e in fedhm_jax.run.checkpoint._files(copy).items()}}
+        manifest["digest"] = fedhm_jax.run.checkpoint._digest(fedhm_jax.run.checkpoint._canonical(manifest))
         (copy / "manifest.json").write_text(json.dumps(manifest))
         assert read_manifest(copy)["round"] == 3
         with suppress(Exception):

@@ -12,10 +12,10 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from merging import rounds, same_bits
-from strategy_battery import CLASSES, cohort, farthest, setting_for
+from support.merging import rounds, same_bits
+from support.strategy_battery import CLASSES, cohort, farthest, setting_for
 
-import fedhm_jax.host_loop
+import fedhm_jax.run.host_loop
 from fedhm_jax import (
     CheckpointConfig,
     DataConfig,
@@ -32,9 +32,9 @@ from fedhm_jax import (
     simulate,
     simulate_seeds,
 )
-from fedhm_jax.config_file import config_to_toml
-from fedhm_jax.models import build_model
-from fedhm_jax.sharding import client_mesh
+from fedhm_jax.config.config_file import config_to_toml
+from fedhm_jax.engine.sharding import client_mesh
+from fedhm_jax.models.build import build_model
 from fedhm_jax.tree import named_leaves
 
 SMALL = SimulationConfig(
@@ -56,7 +56,7 @@ TESTED = ("accuracy", "top5", "loss")
 def several_rounds_a_dispatch() -> Iterator[None]:
     """However slow the machine: the first round by itself, then as many as there are."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fedhm_jax.host_loop, "DISPATCH_SECONDS", 1e9)
+        patch.setattr(fedhm_jax.run.host_loop, "DISPATCH_SECONDS", 1e9)
         yield
 
 
@@ -113,7 +113,7 @@ def test_another_process(expected: SimulationResult, tmp_path: Path) -> None:
 
 
 def test_one_round_a_dispatch(expected: SimulationResult, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fedhm_jax.host_loop, "MOST_ROUNDS", 1)
+    monkeypatch.setattr(fedhm_jax.run.host_loop, "MOST_ROUNDS", 1)
     result = simulate(SMALL)
     assert len(dispatches(result)) == SMALL.server.rounds
     assert_same(result, expected)

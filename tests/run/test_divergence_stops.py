@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from fedhm_jax import LocalConfig, ModelConfig, ServerConfig, SimulationConfig, simulate, simulate_seeds
-from fedhm_jax.checkpoint import checkpoints
 from fedhm_jax.cli import main
-from fedhm_jax.config import OutputConfig
+from fedhm_jax.config.schema import OutputConfig
 from fedhm_jax.errors import DivergedError
+from fedhm_jax.run.checkpoint import checkpoints
 
 HOPELESS = SimulationConfig(
     model=ModelConfig(name="mlp", hidden=(8,)),

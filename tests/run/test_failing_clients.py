@@ -6,11 +6,12 @@ import math
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from merging import poison, rounds, same_bits, tampering, two_tiers
 from rich.console import Console
-from strategy_battery import CLASSES, FULL_TIERS, IMAGE, cohort, farthest
+from support.merging import poison, rounds, same_bits, tampering, two_tiers
+from support.strategy_battery import CLASSES, FULL_TIERS, IMAGE, cohort, farthest
 
 from fedhm_jax import (
     CheckpointConfig,
@@ -26,16 +27,16 @@ from fedhm_jax import (
     TiersConfig,
     simulate,
 )
-from fedhm_jax.acceptance import MergeRule
-from fedhm_jax.checkpoint import checkpoints, read_manifest
-from fedhm_jax.client import TrainMetrics
-from fedhm_jax.client_data import place_clients
-from fedhm_jax.cohort import Cohort
-from fedhm_jax.devices import drop_out
-from fedhm_jax.divergence import check_divergence
-from fedhm_jax.reporting import failure_table
+from fedhm_jax.client.update import TrainMetrics
+from fedhm_jax.data.client_data import place_clients
+from fedhm_jax.reporting.tables import failure_table
 from fedhm_jax.results import TierCost
-from fedhm_jax.round_record import training_record
+from fedhm_jax.run.checkpoint import checkpoints, read_manifest
+from fedhm_jax.run.divergence import check_divergence
+from fedhm_jax.run.round_record import training_record
+from fedhm_jax.server.acceptance import MergeRule, all_finite
+from fedhm_jax.server.client_devices import drop_out
+from fedhm_jax.server.cohort import Cohort
 from fedhm_jax.strategies import fedavg_low_rank, fedhm, heterofl, splitmix
 
 SMALL = SimulationConfig(
@@ -78,6 +79,13 @@ def test_an_update_that_is_not_finite_counts_as_never_sampled(build):
     assert accepted_and_rejected(metrics) == [(1, 1), (2, 1)]
     assert accepted_and_rejected(wanted) == [(1, 0), (2, 0)]
     assert farthest(without, failing.state) > 1e-3
+
+
+@pytest.mark.parametrize("shape", [(1,), (1568, 64)])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, np.finfo(np.float32).max])
+def test_one_number_tells_whether_all_are_finite(shape, value):
+    tree = {"a": jnp.ones(3), "b": jnp.full(shape, -1e38).at[(-1,) * len(shape)].set(value)}
+    assert bool(jax.jit(all_finite)(tree)) == np.isfinite(value)
 
 
 def test_infinite_updates_in_chunks():

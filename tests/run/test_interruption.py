@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from fedhm_jax.interruption import stop_signals, wait
+from fedhm_jax.run.interruption import stop_signals, wait
 
 
 def handlers() -> list[object]:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import fedhm_jax.cli
-import fedhm_jax.host_loop
-import fedhm_jax.preparation
+import fedhm_jax.run.host_loop
+import fedhm_jax.run.preparation
 from fedhm_jax import (
     AggregationConfig,
     CheckpointConfig,
@@ -32,14 +32,14 @@ from fedhm_jax import (
     simulate,
     simulate_seeds,
 )
-from fedhm_jax.checkpoint import checkpoints, read_manifest
 from fedhm_jax.cli import main
-from fedhm_jax.config_file import write_config
-from fedhm_jax.memory import in_evaluation, is_out_of_memory
-from fedhm_jax.preparation import prepare
-from fedhm_jax.program import program_of
-from fedhm_jax.resumption import leaves_on_host, on_devices
-from fedhm_jax.seeds import stack
+from fedhm_jax.config.config_file import write_config
+from fedhm_jax.run.checkpoint import checkpoints, read_manifest
+from fedhm_jax.run.memory import in_evaluation, is_out_of_memory
+from fedhm_jax.run.preparation import prepare
+from fedhm_jax.run.program import program_of
+from fedhm_jax.run.resumption import leaves_on_host, on_devices
+from fedhm_jax.run.seeds import stack
 
 SMALL = SimulationConfig(
     data=DataConfig(train_samples=128, test_samples=30),
@@ -86,7 +86,7 @@ def compiled(runs, most_rounds):
 @pytest.fixture
 def accelerator(monkeypatch):
     """The automatic chunk of an accelerator."""
-    monkeypatch.setattr(fedhm_jax.preparation, "_clients_per_chunk", lambda server: server.clients_per_chunk or 16)
+    monkeypatch.setattr(fedhm_jax.run.preparation, "_clients_per_chunk", lambda server: server.clients_per_chunk or 16)
 
 
 def limit(monkeypatch, fits, stage=ROUNDS, error=exhausted, at_once=True, healthy=0):
@@ -114,7 +114,7 @@ def limit(monkeypatch, fits, stage=ROUNDS, error=exhausted, at_once=True, health
             program = program._replace(evaluate=lambda state: [Poisoned()])
         return program._replace(**{stage: failing})
 
-    monkeypatch.setattr(fedhm_jax.host_loop, "program_of", limited)
+    monkeypatch.setattr(fedhm_jax.run.host_loop, "program_of", limited)
     return tried
 
 
@@ -190,7 +190,7 @@ def test_a_resumed_run_begins_again_from_its_checkpoint(monkeypatch, accelerator
 def test_what_failed_is_out_of_the_way_when_it_is_tried_again(monkeypatch, accelerator):
     """Freed at once, not when cycles of references are looked for: on the device there is no room for both."""
     limit(monkeypatch, 4)
-    limited, failed = fedhm_jax.host_loop.program_of, []
+    limited, failed = fedhm_jax.run.host_loop.program_of, []
 
     def looking(runs, most_rounds):
         assert [program() for program in failed] == [None] * len(failed)
@@ -198,7 +198,7 @@ def test_what_failed_is_out_of_the_way_when_it_is_tried_again(monkeypatch, accel
         failed.append(weakref.ref(program.rounds))
         return program
 
-    monkeypatch.setattr(fedhm_jax.host_loop, "program_of", looking)
+    monkeypatch.setattr(fedhm_jax.run.host_loop, "program_of", looking)
     gc.disable()
     try:
         simulate(SMALL)
@@ -235,22 +235,22 @@ def test_the_chunk_is_never_more_than_the_places_of_a_device(accelerator):
 @pytest.mark.parametrize(("chunk", "copies"), [(None, 1), (4, 0)])
 def test_a_run_that_fits_is_compiled_once_and_copied_at_most_once(monkeypatch, accelerator, chunk, copies):
     copied, traced, sizes = [], [], []
-    leaves, engine = fedhm_jax.host_loop.leaves_on_host, fedhm_jax.preparation.build_engine
-    monkeypatch.setattr(fedhm_jax.host_loop, "leaves_on_host", lambda state: copied.append(1) or leaves(state))
+    leaves, engine = fedhm_jax.run.host_loop.leaves_on_host, fedhm_jax.run.preparation.build_engine
+    monkeypatch.setattr(fedhm_jax.run.host_loop, "leaves_on_host", lambda state: copied.append(1) or leaves(state))
 
     def counting(*args):
         built = engine(*args)
         sizes.append(args[4])
         return built._replace(round_step=lambda *step: traced.append(1) or built.round_step(*step))
 
-    monkeypatch.setattr(fedhm_jax.preparation, "build_engine", counting)
+    monkeypatch.setattr(fedhm_jax.run.preparation, "build_engine", counting)
     simulate(chunks(SMALL, chunk))
     assert (len(copied), len(traced), sizes) == (copies, 1, [chunk or 8])
 
 
 def test_on_a_cpu_there_is_nothing_to_halve_and_nothing_to_copy(monkeypatch):
     limit(monkeypatch, 1)
-    monkeypatch.setattr(fedhm_jax.host_loop, "leaves_on_host", lambda state: pytest.fail("copied"))
+    monkeypatch.setattr(fedhm_jax.run.host_loop, "leaves_on_host", lambda state: pytest.fail("copied"))
     assert {record["clients_per_chunk"] for record in simulate(SMALL).history} == {1}
 
 
@@ -304,7 +304,7 @@ def test_a_test_sample_alone_needs_a_smaller_model():
 
 
 @pytest.mark.parametrize("error", [exhausted, MemoryError])
-@pytest.mark.parametrize("where", ["fedhm_jax.preparation.place_clients", "fedhm_jax.program.stack_data"])
+@pytest.mark.parametrize("where", ["fedhm_jax.run.preparation.place_clients", "fedhm_jax.run.program.stack_data"])
 def test_data_that_do_not_fit_name_their_number(monkeypatch, tmp_path, where, error):
     def full(*_):
         raise error()
@@ -370,7 +370,7 @@ def test_the_command_line_says_what_to_try_and_how_to_go_on(
 
 
 def test_the_command_line_says_that_the_data_are_too_many(monkeypatch, no_cache, tmp_path, capsys):
-    monkeypatch.setattr(fedhm_jax.preparation, "place_clients", lambda *_: np.ones(2**60, np.uint8))
+    monkeypatch.setattr(fedhm_jax.run.preparation, "place_clients", lambda *_: np.ones(2**60, np.uint8))
     write_config(SMALL, tmp_path / "run.toml")
     monkeypatch.chdir(tmp_path)
     assert main(["simulate", "--config", "run.toml"]) == 1

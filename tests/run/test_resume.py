@@ -20,10 +20,10 @@ import jax
 import numpy as np
 import pytest
 
-import fedhm_jax.host_loop
 import fedhm_jax.reporting
-import fedhm_jax.resumption
-import fedhm_jax.simulation
+import fedhm_jax.run.host_loop
+import fedhm_jax.run.resumption
+import fedhm_jax.run.simulation
 from fedhm_jax import (
     CheckpointConfig,
     ConfigError,
@@ -44,10 +44,10 @@ from fedhm_jax import (
     simulate,
 )
 from fedhm_jax.cli import main
-from fedhm_jax.config_file import config_from_dict, config_to_toml
-from fedhm_jax.data import load_dataset
-from fedhm_jax.preparation import Preparation, prepare
-from fedhm_jax.program import Program, program_of
+from fedhm_jax.config.config_file import config_from_dict, config_to_toml
+from fedhm_jax.data.sources import load_dataset
+from fedhm_jax.run.preparation import Preparation, prepare
+from fedhm_jax.run.program import Program, program_of
 
 SMALL = SimulationConfig(
     data=DataConfig(train_samples=240, test_samples=60),
@@ -99,8 +99,8 @@ def quick() -> Iterator[None]:
         return compiled(shared(runs[0].plan.config), most_rounds)._replace(state=runs[0].state)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fedhm_jax.simulation, "prepare", prepare_again)
-        patch.setattr(fedhm_jax.host_loop, "program_of", program_again)
+        patch.setattr(fedhm_jax.run.simulation, "prepare", prepare_again)
+        patch.setattr(fedhm_jax.run.host_loop, "program_of", program_again)
         patch.setattr(fedhm_jax.reporting, "partition_figure", lambda *_: None)
         patch.setattr(fedhm_jax.reporting, "training_figure", lambda *_: None)
         patch.setattr(fedhm_jax.reporting, "save_figure", lambda _, path: path.write_bytes(b"figure"))
@@ -472,8 +472,8 @@ def test_when_all_are_damaged_none_is_offered(copy: Path) -> None:
 def test_other_versions_and_devices_are_refused(
     stopped: Path, monkeypatch: pytest.MonkeyPatch, name: str, then: str
 ) -> None:
-    here = fedhm_jax.resumption.environment()
-    monkeypatch.setattr(fedhm_jax.resumption, "environment", lambda: {**here, name: then})
+    here = fedhm_jax.run.resumption.environment()
+    monkeypatch.setattr(fedhm_jax.run.resumption, "environment", lambda: {**here, name: then})
     sentence = rf"was written with {name} {here[name]}, but here it is {then}; no other checkpoint of the run can be"
     with pytest.raises(ConfigError, match=sentence):
         simulate(resume=stopped)
@@ -498,7 +498,7 @@ def test_a_run_that_had_not_finished_a_round_begins_anew(
 ) -> None:
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(fedhm_jax.host_loop, "write_checkpoint", lambda *_: die())
+        patch.setattr(fedhm_jax.run.host_loop, "write_checkpoint", lambda *_: die())
         with pytest.raises(Death):
             simulate(in_folder(folder))
     (folder / "partition.png").unlink()

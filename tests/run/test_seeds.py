@@ -19,9 +19,9 @@ from fedhm_jax import (
     simulate,
     simulate_seeds,
 )
-from fedhm_jax.client_data import place_clients
-from fedhm_jax.seeds import can_share_a_program
-from fedhm_jax.simulation import simulate_together
+from fedhm_jax.data.client_data import place_clients
+from fedhm_jax.run.seeds import can_share_a_program
+from fedhm_jax.run.simulation import simulate_together
 
 SMALL = SimulationConfig(
     data=DataConfig(train_samples=240, test_samples=60),
@@ -72,7 +72,7 @@ def test_batching_gives_the_same_results_as_one_by_one(monkeypatch):
 
 
 def test_partitions_of_unequal_shape_run_one_after_another(monkeypatch):
-    monkeypatch.setattr("fedhm_jax.simulation.can_share_a_program", lambda data: len(data) == 1)
+    monkeypatch.setattr("fedhm_jax.run.simulation.can_share_a_program", lambda data: len(data) == 1)
     apart = simulate_seeds(SMALL, (5, 7))
     monkeypatch.undo()
     for one, other in zip(apart, simulate_seeds(SMALL, (5, 7)), strict=True):

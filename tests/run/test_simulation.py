@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-import fedhm_jax.simulation
+import fedhm_jax.run.simulation
 from fedhm_jax import (
     ConfigError,
     DataConfig,
@@ -29,9 +29,9 @@ from fedhm_jax import (
     read_config,
     simulate,
 )
-from fedhm_jax.preparation import prepare
+from fedhm_jax.run.preparation import prepare
 
-TFDS = Path(__file__).parents[1].parent / "shared" / "tfds"
+TFDS = Path(__file__).parents[3] / "shared" / "tfds"
 SMALL = SimulationConfig(
     partition=PartitionConfig(clients=6),
     tiers=TiersConfig(rank_factors=(1, 4)),
@@ -117,7 +117,7 @@ def test_nothing_is_traced_after_the_first_round(monkeypatch, assignment):
 
         return run._replace(engine_for=engine_for)
 
-    monkeypatch.setattr(fedhm_jax.simulation, "prepare", prepare_counting)
+    monkeypatch.setattr(fedhm_jax.run.simulation, "prepare", prepare_counting)
     tiers = replace(SMALL.tiers, assignment=assignment)
     simulate(replace(SMALL, tiers=tiers, server=replace(SMALL.server, rounds=6, cohort_size=2)))
     assert sorted(traces) == ["evaluate", "round_step"]

@@ -20,11 +20,11 @@ from fedhm_jax import (
     TiersConfig,
     simulate,
 )
-from fedhm_jax.client import LocalTraining, build_local_update, train_client
-from fedhm_jax.client_data import client_by_id, place_clients
-from fedhm_jax.cohort import Cohort
-from fedhm_jax.devices import DeviceProfile, client_seconds, drop_stragglers, samples_trained
-from fedhm_jax.preparation import prepare
+from fedhm_jax.client.update import LocalTraining, build_local_update, train_client
+from fedhm_jax.data.client_data import client_by_id, place_clients
+from fedhm_jax.run.preparation import prepare
+from fedhm_jax.server.client_devices import DeviceProfile, client_seconds, drop_stragglers, samples_trained
+from fedhm_jax.server.cohort import Cohort
 
 SMALL = SimulationConfig(
     data=DataConfig(train_samples=120, test_samples=20),

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from merging import poison, rounds, tampering
 from scipy import optimize, stats
-from strategy_battery import FULL_TIERS, client_data, cohort, farthest
+from support.merging import poison, rounds, tampering
+from support.strategy_battery import FULL_TIERS, client_data, cohort, farthest
 
 from fedhm_jax import (
     AggregationConfig,
@@ -30,14 +30,14 @@ from fedhm_jax import (
     TiersConfig,
     simulate,
 )
-from fedhm_jax.acceptance import MergeRule, update_length
-from fedhm_jax.aggregation import Contribution
-from fedhm_jax.decomposition import recover_tree
-from fedhm_jax.preparation import plan_run
-from fedhm_jax.privacy import noised, privacy_account
+from fedhm_jax.config.validation import check_config
+from fedhm_jax.lowrank.decomposition import recover_tree
 from fedhm_jax.reporting.privacy import ASSUMPTIONS, privacy_text
+from fedhm_jax.run.preparation import plan_run
+from fedhm_jax.server.acceptance import MergeRule, update_length
+from fedhm_jax.server.aggregation import Contribution
+from fedhm_jax.server.privacy import noised, privacy_account
 from fedhm_jax.strategies import fedhm
-from fedhm_jax.validation import check_config
 
 CLIP, MEMBERS = 0.05, 5
 PRIVATE = SimulationConfig(

@@ -6,22 +6,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from merging import rounds, same_bits, tampering, two_tiers
 from scipy import stats
-from strategy_battery import FULL_TIERS, client_data, cohort, first_params
+from support.merging import rounds, same_bits, tampering, two_tiers
+from support.strategy_battery import FULL_TIERS, client_data, cohort, first_params
 
 from experiments.attacks.attackers import attacked
 from fedhm_jax import AggregationConfig, ConfigError, ModelConfig, SimulationConfig, StrategyConfig, TiersConfig
-from fedhm_jax.acceptance import MergeRule
-from fedhm_jax.aggregation import Contribution
-from fedhm_jax.client_data import client_by_id
-from fedhm_jax.decomposition import recover_tree
-from fedhm_jax.preparation import plan_run
-from fedhm_jax.robust import clients_cut, merge_robustly, trimmed_mean
-from fedhm_jax.sharding import client_mesh
+from fedhm_jax.config.validation import check_config
+from fedhm_jax.data.client_data import client_by_id
+from fedhm_jax.engine.sharding import client_mesh
+from fedhm_jax.lowrank.decomposition import recover_tree
+from fedhm_jax.run.preparation import plan_run
+from fedhm_jax.server.acceptance import MergeRule
+from fedhm_jax.server.aggregation import Contribution
+from fedhm_jax.server.robust import clients_cut, merge_robustly, trimmed_mean
 from fedhm_jax.strategies import fedhm
 from fedhm_jax.tree import named_leaves
-from fedhm_jax.validation import check_config
 
 CLIENTS = ((4, 2), (5, 0, 1))
 """Full-rank clients and low-rank clients of `FULL_TIERS`."""

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from strategy_battery import CHECKS
+from support.strategy_battery import CHECKS
 
-PAGE = Path(__file__).parent.parent / "docs" / "adding_a_strategy.md"
+PAGE = Path(__file__).parents[2] / "docs" / "adding_a_strategy.md"
 
 
 @pytest.fixture(scope="module")

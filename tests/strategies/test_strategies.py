@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import jax
 import pytest
-from strategy_battery import CHECKS, MODELS, cohort, pose, setting_for
+from support.strategy_battery import CHECKS, MODELS, cohort, pose, setting_for
 
 from fedhm_jax import (
     ConfigError,
@@ -19,7 +19,7 @@ from fedhm_jax import (
     TiersConfig,
     simulate,
 )
-from fedhm_jax.preparation import plan_run
+from fedhm_jax.run.preparation import plan_run
 from fedhm_jax.strategies import STRATEGIES, heterofl
 from fedhm_jax.tree import named_leaves
 

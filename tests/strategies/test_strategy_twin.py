@@ -11,15 +11,15 @@ import pytest
 import strategy_twin
 import twin
 from flax import linen as nn
-from strategy_twin import Hidden
+from support.strategy_twin import Hidden
 from test_twin import draw_params, to_numpy
 
-from fedhm_jax.client import LocalTraining, build_local_update, train_client
-from fedhm_jax.client_data import Batch, Client, client_by_id, place_clients
-from fedhm_jax.models import build_model
-from fedhm_jax.objective import supervised
-from fedhm_jax.strategies import Setting, Strategy, fedrolex, fjord, heterofl, splitmix
-from fedhm_jax.strategies.base import Weighting
+from fedhm_jax.client.objective import supervised
+from fedhm_jax.client.update import LocalTraining, build_local_update, train_client
+from fedhm_jax.data.client_data import Batch, Client, client_by_id, place_clients
+from fedhm_jax.models.build import build_model
+from fedhm_jax.strategies import fedrolex, fjord, heterofl, splitmix
+from fedhm_jax.strategies.base import Setting, Strategy, Weighting
 
 CLASSES = 7
 RANK_FACTORS, WIDTHS = (1.0, 2.0, 4.0), (1.0, 0.6, 0.3)

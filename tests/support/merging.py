@@ -7,16 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from strategy_battery import SIZES, Build, client_data, first_params, setting_for
+from support.strategy_battery import SIZES, Build, client_data, first_params, setting_for
 
-from fedhm_jax.acceptance import PLAIN_MEAN, MergeRule
-from fedhm_jax.aggregation import Contribution
-from fedhm_jax.client import LocalTraining, TrainMetrics
-from fedhm_jax.client_data import Client, ClientData
-from fedhm_jax.cohort import Cohort
-from fedhm_jax.decomposition import recover_tree
-from fedhm_jax.engine import build_engine
-from fedhm_jax.strategies import Setting, Strategy, fedhm
+from fedhm_jax.client.update import LocalTraining, TrainMetrics
+from fedhm_jax.data.client_data import Client, ClientData
+from fedhm_jax.engine.round import build_engine
+from fedhm_jax.lowrank.decomposition import recover_tree
+from fedhm_jax.server.acceptance import PLAIN_MEAN, MergeRule
+from fedhm_jax.server.aggregation import Contribution
+from fedhm_jax.server.cohort import Cohort
+from fedhm_jax.strategies import fedhm
+from fedhm_jax.strategies.base import Setting, Strategy
 
 Change = Callable[[Any, Any], Any]
 """``change(received, trained) -> sent``, leaf by leaf."""

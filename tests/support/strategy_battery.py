@@ -13,13 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fedhm_jax.client import LocalTraining
-from fedhm_jax.client_data import ClientData, place_clients
-from fedhm_jax.cohort import Cohort
-from fedhm_jax.engine import build_engine
-from fedhm_jax.models import build_model
+from fedhm_jax.client.update import LocalTraining
+from fedhm_jax.data.client_data import ClientData, place_clients
+from fedhm_jax.engine.round import build_engine
+from fedhm_jax.models.build import build_model
 from fedhm_jax.models.resnet import ResNet
-from fedhm_jax.strategies import Setting, Strategy, fedavg
+from fedhm_jax.server.cohort import Cohort
+from fedhm_jax.strategies import fedavg
+from fedhm_jax.strategies.base import Setting, Strategy
 
 Build = Callable[[Setting], Strategy]
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import twin
-from twin import Params
+from support.twin import Params
 
 
 class Hidden(NamedTuple):

@@ -8,18 +8,16 @@ from typing import Any, NamedTuple
 
 from flax import linen as nn
 
-from fedhm_jax.config import OutputConfig, SimulationConfig
+from fedhm_jax.comparison.progress import study_progress
+from fedhm_jax.comparison.report import write_comparison
+from fedhm_jax.comparison.study import Study, StudyResult, StudyRun, Trial
+from fedhm_jax.comparison.study_file import check_study, portable, read_study, study_to_toml
+from fedhm_jax.config import OutputConfig, SimulationConfig, check_config
 from fedhm_jax.data import Dataset
 from fedhm_jax.errors import ConfigError, OutOfMemoryError
-from fedhm_jax.preparation import plan_run
-from fedhm_jax.reporting import print_notice, write_comparison
-from fedhm_jax.reporting.records import is_finished, read_run
-from fedhm_jax.reporting.study_progress import study_progress
+from fedhm_jax.reporting import is_finished, print_notice, read_run
 from fedhm_jax.results import Record
-from fedhm_jax.simulation import simulate_together
-from fedhm_jax.study import Study, StudyResult, StudyRun, Trial
-from fedhm_jax.study_file import check_study, portable, read_study, study_to_toml
-from fedhm_jax.validation import check_config
+from fedhm_jax.run import plan_run, simulate_together
 
 _TUNING_SEED = 1000
 """No seed of a final run should be this one; the held-out samples keep the test set out of the choice in any case."""

@@ -1,0 +1,19 @@
+"""A round as a pure function of state, data, cohort and key, on one device or many."""
+
+from fedhm_jax.engine.distributed import is_first, join, keep_watch
+from fedhm_jax.engine.evaluation import EvaluationData, Metrics, place_evaluation
+from fedhm_jax.engine.round import Engine, build_engine
+from fedhm_jax.engine.sharding import client_mesh, replicate
+
+__all__ = [
+    "Engine",
+    "EvaluationData",
+    "Metrics",
+    "build_engine",
+    "client_mesh",
+    "is_first",
+    "join",
+    "keep_watch",
+    "place_evaluation",
+    "replicate",
+]

@@ -1,0 +1,14 @@
+"""One simulation on the host: from config to parts, rounds, checkpoints and results."""
+
+from fedhm_jax.run.preparation import plan_run
+from fedhm_jax.run.resumption import find_start, stored_config
+from fedhm_jax.run.simulation import simulate, simulate_seeds, simulate_together
+
+__all__ = [
+    "find_start",
+    "plan_run",
+    "simulate",
+    "simulate_seeds",
+    "simulate_together",
+    "stored_config",
+]

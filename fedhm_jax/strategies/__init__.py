@@ -1,0 +1,26 @@
+"""Federated methods: one paper, one file. A new one is a file and a row in `STRATEGIES`."""
+
+from fedhm_jax.strategies.base import Setting, State, Strategy, sum_tiers
+from fedhm_jax.strategies.fedavg import fedavg, fedavg_low_rank
+from fedhm_jax.strategies.fedhm import fedhm
+from fedhm_jax.strategies.fedrolex import fedrolex
+from fedhm_jax.strategies.fjord import fjord
+from fedhm_jax.strategies.heterofl import heterofl
+from fedhm_jax.strategies.registry import STRATEGIES, Row
+from fedhm_jax.strategies.splitmix import splitmix
+
+__all__ = [
+    "STRATEGIES",
+    "Row",
+    "Setting",
+    "State",
+    "Strategy",
+    "fedavg",
+    "fedavg_low_rank",
+    "fedhm",
+    "fedrolex",
+    "fjord",
+    "heterofl",
+    "splitmix",
+    "sum_tiers",
+]
