@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from fedhm_jax.client.lanes import Work, sum_results
 from fedhm_jax.client.objective import supervised
 from fedhm_jax.client.optimizers import optimizer_by_name
-from fedhm_jax.client.update import LocalTraining, Progress, build_local_update
+from fedhm_jax.client.update import Assignment, LocalTraining, Progress, build_local_update
 from fedhm_jax.data.client_data import Batch, Client, ClientData, client_by_id, place_clients
 from fedhm_jax.layers.convolution import ConvMethod
 from fedhm_jax.lowrank.decomposition import RankPlan, factorize_tree, with_factors
@@ -132,21 +132,21 @@ def build_train_cohort(
         learning_rate: jax.Array,
         key: jax.Array,
     ) -> Any:
-        def at(place: jax.Array) -> Client:
-            return client_by_id(data, clients[jnp.minimum(place, len(clients) - 1)], jnp.bool_(True))
+        def client_in(slot: jax.Array) -> Client:
+            return client_by_id(data, clients[jnp.minimum(slot, len(clients) - 1)], jnp.bool_(True))
 
-        def advance(place: jax.Array, done: jax.Array, steps: jax.Array, progress: Progress) -> Progress:
-            client = at(place)
-            client_key = jax.random.fold_in(key, client.id)
-            return update.advance(received, client, data, learning_rate, client_key, done, steps, progress)
+        def advance(slot: jax.Array, done: jax.Array, steps: jax.Array, progress: Progress) -> Progress:
+            client = client_in(slot)
+            assignment = Assignment(received, client, data, learning_rate, jax.random.fold_in(key, client.id))
+            return update.advance(assignment, done, steps, progress)
 
-        def finish(place: jax.Array, progress: Progress, finished: jax.Array) -> Any:
+        def finish(slot: jax.Array, progress: Progress, finished: jax.Array) -> Any:
             ended = (progress.params, progress.samples)
             return jax.tree.map(lambda leaf: jnp.where(finished, leaf, jnp.zeros_like(leaf)), ended)
 
         work = Work(
-            begin=lambda place: update.begin(received, learning_rate),
-            segment=lambda place, done: update.segment(at(place), done),
+            begin=lambda slot: update.begin(received, learning_rate),
+            segment=lambda slot, done: update.segment(client_in(slot), done),
             advance=advance,
             finish=finish,
         )

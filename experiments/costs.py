@@ -13,7 +13,7 @@ from fedhm_jax import Study, read_study
 from fedhm_jax.config.config_file import config_from_dict
 from fedhm_jax.config.validation import check_config
 from fedhm_jax.results import TierCost
-from fedhm_jax.run.preparation import plan_run
+from fedhm_jax.run.preparation import check_run
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def tier_costs(study: Study, setting: str, strategy: str) -> tuple[TierCost, ...
     clients = config.partition.clients
     # twice what equal slices need, so that unequal ones reach their floor
     samples = 2 * clients * max(config.local.batch_size, config.partition.min_samples)
-    return tuple(plan_run(config, stand_in(config.data.name, samples, 100)).costs)
+    return tuple(check_run(config, stand_in(config.data.name, samples, 100)).plan.costs)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ from fedhm_jax.client.lanes import Work, stack_results, sum_results
 from fedhm_jax.client.losses import cross_entropy, in_top, mask_absent_classes
 from fedhm_jax.client.objective import Objective, batch_loss, supervised
 from fedhm_jax.client.optimizers import learning_rate_schedule, optimizer_by_name
-from fedhm_jax.client.update import LocalTraining, LocalUpdate, Progress, TrainMetrics, build_local_update
+from fedhm_jax.client.update import Assignment, LocalTraining, LocalUpdate, Progress, TrainMetrics, build_local_update
 
 __all__ = [
+    "Assignment",
     "LocalTraining",
     "LocalUpdate",
     "Objective",

@@ -118,6 +118,24 @@ class Progress(NamedTuple):
     samples: jax.Array
 
 
+class Assignment(NamedTuple):
+    """What one client is to train in a round, and on what.
+
+    Attributes:
+        received: the model that the server sent.
+        client: who trains.
+        data: all clients' samples.
+        learning_rate: scalar.
+        key: decides the client's batches; those of epoch e follow from ``fold_in(key, e)``.
+    """
+
+    received: Params
+    client: Client
+    data: ClientData
+    learning_rate: jax.Array
+    key: jax.Array
+
+
 class LocalUpdate(NamedTuple):
     """One client's training as pure functions, so that several can go side by side and each ends in its own time.
 
@@ -125,13 +143,12 @@ class LocalUpdate(NamedTuple):
         begin: ``begin(received, learning_rate) -> Progress``.
         segment: ``segment(client, done) -> steps`` left of the running epoch after ``done`` steps in all, 0 once the
             client is done; one that is absent or has no samples has nothing to do.
-        advance: ``advance(received, client, data, learning_rate, key, done, steps, progress) -> Progress`` after so
-            many more steps, at most a segment. The batches of epoch e follow from ``fold_in(key, e)``.
+        advance: ``advance(assignment, done, steps, progress) -> Progress`` after so many more steps, at most a segment.
     """
 
     begin: Callable[[Params, jax.Array], Progress]
     segment: Callable[[Client, jax.Array], jax.Array]
-    advance: Callable[..., Progress]
+    advance: Callable[[Assignment, jax.Array, jax.Array, Progress], Progress]
 
 
 def build_local_update(objective: Objective, training: LocalTraining, capacity: int) -> LocalUpdate:
@@ -160,16 +177,8 @@ def build_local_update(objective: Objective, training: LocalTraining, capacity: 
         wanted = jnp.where(client.present & (client.size > 0), wanted, 0)
         return jnp.minimum(steps_per_epoch(client) - done % steps_per_epoch(client), wanted - done)
 
-    def advance(
-        received: Params,
-        client: Client,
-        data: ClientData,
-        learning_rate: jax.Array,
-        key: jax.Array,
-        done: jax.Array,
-        steps: jax.Array,
-        progress: Progress,
-    ) -> Progress:
+    def advance(assignment: Assignment, done: jax.Array, steps: jax.Array, progress: Progress) -> Progress:
+        received, client, data, learning_rate, key = assignment
         optimizer = training.optimizer(learning_rate)
         epoch_key = jax.random.fold_in(key, done // steps_per_epoch(client))
         order = epoch_order(epoch_key, client.size, capacity)
@@ -192,27 +201,22 @@ def build_local_update(objective: Objective, training: LocalTraining, capacity: 
     return LocalUpdate(begin, segment, advance)
 
 
-def train_client(
-    update: LocalUpdate, received: Params, client: Client, data: ClientData, learning_rate: jax.Array, key: jax.Array
-) -> Progress:
+def train_client(update: LocalUpdate, assignment: Assignment) -> Progress:
     """Trains one client from beginning to end.
 
     Args:
         update: its training.
-        received: what the server sent.
-        client: who trains.
-        data: all clients' samples.
-        learning_rate: scalar.
-        key: decides its batches.
+        assignment: what it trains, and on what.
 
     Returns:
         How it ended.
     """
+    client = assignment.client
 
     def epoch(carry: tuple[jax.Array, Progress]) -> tuple[jax.Array, Progress]:
         done, progress = carry
         steps = update.segment(client, done)
-        return done + steps, update.advance(received, client, data, learning_rate, key, done, steps, progress)
+        return done + steps, update.advance(assignment, done, steps, progress)
 
-    start = (jnp.int32(0), update.begin(received, learning_rate))
+    start = (jnp.int32(0), update.begin(assignment.received, assignment.learning_rate))
     return lax.while_loop(lambda carry: update.segment(client, carry[0]) > 0, epoch, start)[1]

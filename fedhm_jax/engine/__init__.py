@@ -2,13 +2,14 @@
 
 from fedhm_jax.engine.distributed import is_first, join, keep_watch
 from fedhm_jax.engine.evaluation import EvaluationData, Metrics, place_evaluation
-from fedhm_jax.engine.round import Engine, build_engine
+from fedhm_jax.engine.round import Engine, RoundStep, build_engine
 from fedhm_jax.engine.sharding import client_mesh, replicate
 
 __all__ = [
     "Engine",
     "EvaluationData",
     "Metrics",
+    "RoundStep",
     "build_engine",
     "client_mesh",
     "is_first",

@@ -1,13 +1,14 @@
 """The round as a pure function: distribute, train every tier's clients, judge their updates, aggregate."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from fedhm_jax.client import (
+    Assignment,
     LocalTraining,
     LocalUpdate,
     Progress,
@@ -17,7 +18,7 @@ from fedhm_jax.client import (
     stack_results,
     sum_results,
 )
-from fedhm_jax.data import Client, ClientData, client_by_id
+from fedhm_jax.data import ClientData, client_by_id
 from fedhm_jax.engine.evaluation import EvaluationData, Metrics, evaluate_model
 from fedhm_jax.engine.sharding import Share, on_one_device, spread
 from fedhm_jax.server import (
@@ -30,32 +31,34 @@ from fedhm_jax.server import (
     noised,
     private_contribution,
 )
-from fedhm_jax.strategies import State, Strategy, sum_tiers
+from fedhm_jax.strategies import StateT, Strategy, sum_tiers
 from fedhm_jax.tree import Params
 
+RoundStep = Callable[[StateT, ClientData, Cohort, jax.Array, jax.Array], tuple[StateT, tuple[TrainMetrics, ...]]]
+"""``round_step(state, data, cohort, learning_rate, key) -> (state, (TrainMetrics, ...))``, one entry a tier."""
 
-class Engine(NamedTuple):
+
+class Engine(NamedTuple, Generic[StateT]):
     """The compiled parts of a simulation; pure functions, to be jitted by the caller.
 
     Attributes:
-        round_step: ``round_step(state, data, cohort, learning_rate, key) -> (state, (TrainMetrics, ...))``, one entry a
-            tier.
+        round_step: see `RoundStep`.
         evaluate: ``evaluate(state, data, test) -> {"global": Metrics, "<tier>": Metrics, ...}``.
     """
 
-    round_step: Callable[[State, ClientData, Cohort, jax.Array, jax.Array], tuple[State, tuple[TrainMetrics, ...]]]
-    evaluate: Callable[[State, ClientData, EvaluationData], Mapping[str, Metrics]]
+    round_step: RoundStep[StateT]
+    evaluate: Callable[[StateT, ClientData, EvaluationData], Mapping[str, Metrics]]
 
 
 def build_engine(
-    strategy: Strategy,
+    strategy: Strategy[StateT],
     training: LocalTraining,
     capacity: int,
     tier_names: Sequence[str],
     clients_per_chunk: int,
     mesh: Mesh | None = None,
     rule: MergeRule = PLAIN_MEAN,
-) -> Engine:
+) -> Engine[StateT]:
     """Assembles a round from its parts.
 
     A client that is not accepted, because it has no samples, or its update is not finite or too long, enters the merge
@@ -78,15 +81,15 @@ def build_engine(
     local_updates = [build_local_update(objective, training, capacity) for objective in strategy.objectives]
 
     def train_tier(
-        share: Share, tier: int, state: State, data: ClientData, cohort: Cohort, rate: jax.Array, key: jax.Array
-    ) -> Any:
+        share: Share, tier: int, state: StateT, data: ClientData, cohort: Cohort, rate: jax.Array, key: jax.Array
+    ) -> tuple[Contribution, TrainMetrics]:
         clients, count = share.of(cohort.clients[tier]), share.count(cohort.counts[tier])
         work = _work_of_tier(strategy, tier, local_updates[tier], rule, state, data, clients, rate, key)
         collect = sum_results if rule.merge == "mean" else stack_results
         return collect(work, len(clients), count, clients_per_chunk)
 
     def train(
-        share: Share, state: State, data: ClientData, cohort: Cohort, *args: jax.Array
+        share: Share, state: StateT, data: ClientData, cohort: Cohort, *args: jax.Array
     ) -> tuple[Sequence[Contribution], tuple[TrainMetrics, ...]]:
         before = [cohort.counts[:tier].sum(dtype=cohort.counts.dtype) for tier in tiers]
         trained = [train_tier(share.after(before[tier]), tier, state, data, cohort, *args) for tier in tiers]
@@ -102,8 +105,8 @@ def build_engine(
     aggregate = on_one_device(strategy.aggregate, mesh)
 
     def round_step(
-        state: State, data: ClientData, cohort: Cohort, learning_rate: jax.Array, key: jax.Array
-    ) -> tuple[State, tuple[TrainMetrics, ...]]:
+        state: StateT, data: ClientData, cohort: Cohort, learning_rate: jax.Array, key: jax.Array
+    ) -> tuple[StateT, tuple[TrainMetrics, ...]]:
         contributions, metrics = train_cohort(state, data, cohort, learning_rate, key)
         if rule.noise is not None:
             joint = noised(strategy.global_model(state), sum_tiers(contributions), rule.noise, key)
@@ -112,7 +115,7 @@ def build_engine(
         accepted = jnp.stack([tier.clients for tier in metrics])
         return aggregate(state, contributions, accepted), metrics
 
-    def evaluate(share: Share, state: State, data: ClientData, test: EvaluationData) -> Mapping[str, Metrics]:
+    def evaluate(share: Share, state: StateT, data: ClientData, test: EvaluationData) -> Mapping[str, Metrics]:
         models = {"global": (strategy.network, strategy.global_model(state))} | {
             name: (strategy.networks[tier], strategy.tier_model(state, tier)) for tier, name in enumerate(tier_names)
         }
@@ -127,37 +130,36 @@ def build_engine(
 
 
 def _work_of_tier(
-    strategy: Strategy,
+    strategy: Strategy[StateT],
     tier: int,
     update: LocalUpdate,
     rule: MergeRule,
-    state: State,
+    state: StateT,
     data: ClientData,
     clients: jax.Array,
     learning_rate: jax.Array,
     key: jax.Array,
-) -> Work:
-    """From the client at a place in its tier's cohort to its contribution and its metrics."""
+) -> Work[Progress, tuple[Contribution, TrainMetrics]]:
+    """From the client in a slot of its tier's cohort to its contribution and its metrics."""
     # Lanes ask for a client beyond the last when none is left.
     clients = jnp.pad(clients, (0, 1))
 
-    def at(place: jax.Array) -> tuple[Client, Params]:
-        client = client_by_id(data, clients[jnp.minimum(place, len(clients) - 1)], jnp.bool_(True))
-        return client, strategy.distribute(state, tier, client)
+    def assignment(slot: jax.Array) -> Assignment:
+        client = client_by_id(data, clients[jnp.minimum(slot, len(clients) - 1)], jnp.bool_(True))
+        received = strategy.distribute(state, tier, client)
+        return Assignment(received, client, data, learning_rate, jax.random.fold_in(key, client.id))
 
-    def begin(place: jax.Array) -> Progress:
-        return update.begin(at(place)[1], learning_rate)
+    def begin(slot: jax.Array) -> Progress:
+        return update.begin(assignment(slot).received, learning_rate)
 
-    def segment(place: jax.Array, done: jax.Array) -> jax.Array:
-        return update.segment(at(place)[0], done)
+    def segment(slot: jax.Array, done: jax.Array) -> jax.Array:
+        return update.segment(assignment(slot).client, done)
 
-    def advance(place: jax.Array, done: jax.Array, steps: jax.Array, progress: Progress) -> Progress:
-        client, received = at(place)
-        client_key = jax.random.fold_in(key, client.id)
-        return update.advance(received, client, data, learning_rate, client_key, done, steps, progress)
+    def advance(slot: jax.Array, done: jax.Array, steps: jax.Array, progress: Progress) -> Progress:
+        return update.advance(assignment(slot), done, steps, progress)
 
-    def finish(place: jax.Array, progress: Progress, finished: jax.Array) -> tuple[Contribution, TrainMetrics]:
-        client, received = at(place)
+    def finish(slot: jax.Array, progress: Progress, finished: jax.Array) -> tuple[Contribution, TrainMetrics]:
+        received, client, *_ = assignment(slot)
 
         def contribution(params: Params) -> Contribution:
             return strategy.contribute(state, tier, params, client)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,10 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fedhm_jax.errors import ConfigError
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+StateT = TypeVar("StateT")
 
 CLIENTS = "clients"
 """Name of the mesh axis."""
@@ -140,7 +144,7 @@ def client_mesh(devices: int | None) -> Mesh | None:
     return None if devices == 1 else jax.make_mesh((devices,), (CLIENTS,), devices=jax.devices()[:devices])
 
 
-def spread(function: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
+def spread(function: Callable[Concatenate[Share, Arguments], Result], mesh: Mesh | None) -> Callable[Arguments, Result]:
     """A function of a share and of replicated arguments, run on every device of a mesh.
 
     Args:
@@ -160,8 +164,8 @@ def spread(function: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any
         return partial(function, EVERYTHING)
     devices = mesh.devices.size
 
-    def on_device(*args: Any) -> Any:
-        return function(Share(lax.axis_index(CLIENTS), devices), *args)
+    def on_device(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        return function(Share(lax.axis_index(CLIENTS), devices), *args, **kwargs)
 
     # With its default check, shard_map sums every gradient by a replicated array over the mesh: each client would
     # train on the gradients of all.
@@ -191,7 +195,9 @@ def replicate(tree: Any, mesh: Mesh | None) -> Any:
     return jax.tree.map(place, tree)
 
 
-def on_one_device(function: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
+def on_one_device(
+    function: Callable[Concatenate[StateT, Arguments], StateT], mesh: Mesh | None
+) -> Callable[Concatenate[StateT, Arguments], StateT]:
     """A function that updates its first argument, computed once and handed on where the devices share a processor.
 
     Args:
@@ -204,8 +210,8 @@ def on_one_device(function: Callable[..., Any], mesh: Mesh | None) -> Callable[.
     if mesh is None or jax.default_backend() != "cpu":
         return function
 
-    def on_device(share: Share, state: Any, *args: Any) -> Any:
-        def nothing(state: Any, *args: Any) -> Any:
+    def on_device(share: Share, state: StateT, *args: Arguments.args, **kwargs: Arguments.kwargs) -> StateT:
+        def nothing(state: StateT, *args: Arguments.args, **kwargs: Arguments.kwargs) -> StateT:
             return jax.tree.map(jnp.zeros_like, state)
 
         return share.sum(lax.cond(share.index == 0, function, nothing, state, *args))

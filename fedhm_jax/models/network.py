@@ -1,7 +1,7 @@
 """A linen module as three pure functions of its parameters: in training, in evaluation, and its batch statistics."""
 
 from collections.abc import Callable, Collection
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import jax
 from flax import linen as nn
@@ -9,6 +9,9 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from fedhm_jax.tree import Params
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 Statistics = Any
 """Static batch-norm statistics, a Flax collection; an empty dict for a model without them."""
@@ -90,10 +93,10 @@ def rescaled(network: Network, layers: Collection[str], factor: float) -> Networ
         is_call = context.method_name == "__call__"
         return outputs * factor if is_call and "/".join(context.module.path) in layers else outputs
 
-    def with_rescaling(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any) -> Any:
+    def with_rescaling(function: Callable[P, R]) -> Callable[P, R]:
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
             with nn.intercept_methods(rescale):
-                return function(*args)
+                return function(*args, **kwargs)
 
         return call
 

@@ -6,7 +6,7 @@ A checkpoint is a folder ``<run>/checkpoints/round-000012``:
 |----------------|--------------------------------------------------------------------------------------------------|
 | state/         | the bytes of all arrays of the server state, as Orbax writes them                                |
 | records.jsonl  | every `Record` so far                                                                            |
-| manifest.json  | round, facts about the run, shapes, and the length and BLAKE2b digest of every file and of itself |
+| manifest.json  | format, round, the run's fingerprint, shapes, length and BLAKE2b digest of every file and of itself |
 
 It is put together under another name and renamed when it is complete, so a process that dies leaves it whole or not at
 all. After a power failure, when a file may be cut although it was renamed, the digests tell. Reading runs no code
@@ -30,6 +30,9 @@ import numpy as np
 from fedhm_jax.files import WriteError
 from fedhm_jax.results import Record
 
+FORMAT = 2
+"""Of the manifest; another number is another layout."""
+
 SHARE = 0.01
 """Share of the time that checkpoints take when no cadence is asked for; the one after the last round comes on top."""
 
@@ -41,13 +44,13 @@ class Checkpoint(NamedTuple):
         round: number of finished rounds.
         arrays: leaves of the server state.
         history: one `Record` a finished round.
-        facts: what tells this run from others, as JSON.
+        fingerprint: what tells this run from others, as JSON.
     """
 
     round: int
     arrays: Sequence[np.ndarray]
     history: Sequence[Record]
-    facts: Mapping[str, Any]
+    fingerprint: Mapping[str, Any]
 
 
 class DamagedCheckpoint(ValueError):
@@ -140,7 +143,7 @@ def read_checkpoint(place: Path) -> Checkpoint:
         round=manifest["round"],
         arrays=_load_arrays(place / "state", manifest["arrays"]),
         history=tuple(json.loads(line) for line in lines),
-        facts=manifest["facts"],
+        fingerprint=manifest["fingerprint"],
     )
 
 
@@ -151,7 +154,7 @@ def read_manifest(place: Path) -> dict[str, Any]:
         place: its folder.
 
     Returns:
-        ``round``, ``facts``, ``arrays`` (type and shape of each) and ``files`` (length and digest of each).
+        ``round``, ``fingerprint``, ``arrays`` (type and shape of each) and ``files`` (length and digest of each).
 
     Raises:
         DamagedCheckpoint: it is not what was written.
@@ -163,6 +166,8 @@ def read_manifest(place: Path) -> dict[str, Any]:
         raise DamagedCheckpoint("has no manifest.json that can be read") from error
     if claimed != _digest(_canonical(manifest)):
         raise DamagedCheckpoint("has a manifest.json that was changed after it was written")
+    if manifest.get("format") != FORMAT:
+        raise DamagedCheckpoint("was written by another version of fedhm_jax")
     there = _files(place)
     for name, (length, digest) in manifest["files"].items():
         if name not in there:
@@ -210,8 +215,9 @@ def _clear_leftovers(folder: Path) -> None:
 
 def _manifest(part: Path, checkpoint: Checkpoint) -> str:
     manifest = {
+        "format": FORMAT,
         "round": checkpoint.round,
-        "facts": checkpoint.facts,
+        "fingerprint": checkpoint.fingerprint,
         "arrays": [[array.dtype.name, list(array.shape)] for array in checkpoint.arrays],
         "files": {name: list(entry) for name, entry in _files(part).items()},
     }

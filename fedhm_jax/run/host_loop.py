@@ -1,31 +1,31 @@
-"""What the host does between dispatches: sample cohorts, start rounds, evaluate now and then, write records."""
+"""What the host does between dispatches: plan rounds, start them, evaluate now and then, write records."""
 
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import numpy as np
 
-from fedhm_jax.client import learning_rate_schedule
-from fedhm_jax.config import LocalConfig, SimulationConfig
+from fedhm_jax.config import SimulationConfig
 from fedhm_jax.errors import Interrupted, OutOfMemoryError
 from fedhm_jax.results import Record
 from fedhm_jax.run.checkpoint import Checkpoint, is_due, remove_later, write_checkpoint
 from fedhm_jax.run.divergence import check_divergence
 from fedhm_jax.run.interruption import stop_signals, wait
-from fedhm_jax.run.memory import answering, in_evaluation, in_placing, in_training
-from fedhm_jax.run.preparation import Preparation
-from fedhm_jax.run.program import program_of
+from fedhm_jax.run.memory import evaluation_error, placement_error, reporting_out_of_memory, training_error
+from fedhm_jax.run.preparation import Run
+from fedhm_jax.run.program import Evaluation, Program, RoundMetrics, program_of
 from fedhm_jax.run.resumption import leaves_on_host, on_devices
-from fedhm_jax.run.round_record import privacy_record, test_record, training_record
-from fedhm_jax.server import Cohort, drop_out, drop_stragglers, sample_cohort
+from fedhm_jax.run.round_plan import RoundPlan, learning_rates, plan_round
+from fedhm_jax.run.round_record import round_record
 from fedhm_jax.strategies import State
 
-Blocks = Generator[tuple[list[list[Record]], list[State]], None, None]
-"""After every dispatch, the records of its rounds (a list over rounds of lists over runs) and the runs' states."""
+Block = tuple[list[list[Record]], list[State]]
+"""After a dispatch, the records of its rounds (a list over rounds of lists over runs) and the runs' states."""
+
+Blocks = Generator[Block, None, None]
 
 MOST_ROUNDS = 64
 """Most rounds of one dispatch."""
@@ -34,32 +34,20 @@ DISPATCH_SECONDS = 0.5
 """Rounds that take less than this go together, so that the host costs little and a progress bar still moves."""
 
 
-class _Plan(NamedTuple):
-    """One run's part of a round, decided on the host."""
-
-    cohort: Cohort
-    learning_rate: float
-    dropouts: np.ndarray
-    stragglers: np.ndarray
-    simulated_seconds: float
-
-
 def run_rounds(
-    configs: Sequence[SimulationConfig],
-    runs: Sequence[Preparation],
+    runs: Sequence[Run],
     before: Sequence[Sequence[Record]],
-    tell: Callable[[str], None] = lambda notice: None,
+    notify: Callable[[str], None] = lambda notice: None,
 ) -> Blocks:
-    """Runs rounds, several in a row where nobody needs to look in between.
+    """Runs rounds, several in a row where the host has nothing to do in between.
 
     Where ``server.clients_per_chunk`` is unset and the first of them do not fit into memory, they begin again with half
     as many clients side by side.
 
     Args:
-        configs: one a run; they differ in seed, learning rate and folder only.
-        runs: what was prepared from them.
+        runs: they differ in seed, learning rate and folder only.
         before: records of each run's finished rounds.
-        tell: called with a line when there are to be fewer clients side by side.
+        notify: called with a line when there are to be fewer clients side by side.
 
     Yields:
         Records and states.
@@ -67,121 +55,111 @@ def run_rounds(
     Raises:
         OutOfMemoryError: what there is to try is the user's to choose.
     """
-    if len(before[0]) == configs[0].server.rounds:
+    if len(before[0]) == runs[0].parts.plan.config.server.rounds:
         return
-    begun, blocks = _begin(configs, runs, before, tell)
-    yield begun
-    del begun  # its states would stay in memory
+    first, blocks = _begin(runs, before, notify)
+    yield first
+    del first  # its states would stay in memory
     yield from blocks
 
 
 def _begin(
-    configs: Sequence[SimulationConfig],
-    runs: Sequence[Preparation],
-    before: Sequence[Sequence[Record]],
-    tell: Callable[[str], None],
-) -> tuple[tuple[list[list[Record]], list[State]], Blocks]:
+    runs: Sequence[Run], before: Sequence[Sequence[Record]], notify: Callable[[str], None]
+) -> tuple[Block, Blocks]:
     """The first block, of as many clients side by side as fit into memory, and those that follow."""
     # Of several processes, each must run the same program.
-    automatic = configs[0].server.clients_per_chunk is None and jax.process_count() == 1
+    automatic = runs[0].parts.plan.config.server.clients_per_chunk is None and jax.process_count() == 1
     # A program that fails may have given the state's memory away.
     kept = [leaves_on_host(run.state) for run in runs] if automatic and runs[0].clients_per_chunk > 1 else []
     while True:
-        blocks = _blocks(configs, runs, before)
+        blocks = _blocks(runs, before)
         try:
             return next(blocks), blocks
         except OutOfMemoryError as error:
             if not kept or error.clients_per_chunk is None:
                 raise
             fewer = error.clients_per_chunk
-        tell(f"ran out of memory with {runs[0].clients_per_chunk} clients side by side; trying {fewer}")
+        notify(f"ran out of memory with {runs[0].clients_per_chunk} clients side by side; trying {fewer}")
         runs = [
             run._replace(state=on_devices(run.state, arrays), clients_per_chunk=fewer)
             for run, arrays in zip(runs, kept, strict=True)
         ]
 
 
-def _blocks(
-    configs: Sequence[SimulationConfig], runs: Sequence[Preparation], before: Sequence[Sequence[Record]]
-) -> Blocks:
+def _blocks(runs: Sequence[Run], before: Sequence[Sequence[Record]]) -> Blocks:
     """The rounds, with a fixed number of clients side by side."""
-    config = configs[0]
-    first, rounds, every = len(before[0]), config.server.rounds, config.evaluation.every
-    placing = answering(partial(in_placing, config, len(runs[0].data.labels)))
-    training = partial(answering, partial(in_training, config, runs[0].clients_per_chunk, len(runs)))
-    evaluation = partial(answering, partial(in_evaluation, config, runs[0].test.labels.shape[1]))
-    looks = {every, rounds, *([config.checkpoint.every] if config.checkpoint.every else [])}
-    with placing:
-        program = program_of(runs, min(MOST_ROUNDS, *looks))
-    schedules = [_schedule(one.local, rounds) for one in configs]
+    config = runs[0].parts.plan.config
+    rounds = config.server.rounds
+    # After every so many rounds the host has something to do.
+    cadences = {config.evaluation.every, rounds, *([config.checkpoint.every] if config.checkpoint.every else [])}
+    with reporting_out_of_memory(partial(placement_error, config, len(runs[0].data.labels))):
+        program = program_of(runs, min(MOST_ROUNDS, *cadences))
+    schedules = [learning_rates(run) for run in runs]
     state = program.state
-    last: list[Record] = [history[-1] if history else {} for history in before]
-    seconds = DISPATCH_SECONDS
-    while first < rounds:
+    previous: list[Record] = [history[-1] if history else {} for history in before]
+    finished, seconds = len(before[0]), DISPATCH_SECONDS
+    while finished < rounds:
         started = time.perf_counter()
-        until_look = min(look - first % look for look in looks)
-        count = min(until_look, MOST_ROUNDS, max(int(DISPATCH_SECONDS / seconds), 1))
+        until_due = min(cadence - finished % cadence for cadence in cadences)
+        count = min(until_due, MOST_ROUNDS, max(int(DISPATCH_SECONDS / seconds), 1))
         plans = [
-            [_plan(config, run, schedule, number) for run, schedule in zip(runs, schedules, strict=True)]
-            for number in range(first, first + count)
+            [plan_round(run, schedule, number) for run, schedule in zip(runs, schedules, strict=True)]
+            for number in range(finished, finished + count)
         ]
-        cohorts = [[plan.cohort for plan in each] for each in plans]
-        rates = [[plan.learning_rate for plan in each] for each in plans]
-        due = first + count == rounds or (first + count) % every == 0
-        with training():
-            state, trained = program.rounds(state, first, cohorts, rates)
-        with evaluation():
-            tested = program.evaluate(state) if due else [{}] * len(runs)
-        wait(partial(jax.block_until_ready, (trained, tested)))
-        with training():
-            collected = jax.device_get(trained)
-        with evaluation():
-            tested_now = jax.device_get(tested)
+        is_evaluated = finished + count == rounds or (finished + count) % config.evaluation.every == 0
+        state, trained, tested = _dispatch(program, runs, state, finished, plans, is_evaluated)
         seconds = (time.perf_counter() - started) / count
-        block: list[list[Record]] = []
-        for index, (each, metrics) in enumerate(zip(plans, program.metrics(collected), strict=True)):
-            tests = tested_now if index == count - 1 else [{}] * len(runs)
-            last = [
-                _record(run, first + index + 1, plan, trained, tested, previous, seconds / len(runs))
-                for run, plan, trained, tested, previous in zip(runs, each, metrics, tests, last, strict=True)
-            ]
-            block.append(last)
-        first += count
+        block = _records(runs, finished, plans, trained, tested, previous, seconds / len(runs))
+        previous = block[-1]
+        finished += count
         yield block, program.states(state)
 
 
-def _schedule(local: LocalConfig, rounds: int) -> Callable[[int], float]:
-    return learning_rate_schedule(
-        local.schedule,
-        local.learning_rate,
-        rounds=rounds,
-        milestones=local.milestones,
-        decay_rate=local.decay_rate,
-    )
+def _dispatch(
+    program: Program,
+    runs: Sequence[Run],
+    state: State,
+    first: int,
+    plans: list[list[RoundPlan]],
+    is_evaluated: bool,
+) -> tuple[State, list[list[RoundMetrics]], list[Evaluation]]:
+    """The state after some rounds, and what they report once it is on the host: training by round and run, tests by
+    run."""
+    config = runs[0].parts.plan.config
+    training = partial(training_error, config, runs[0].clients_per_chunk, len(runs))
+    evaluation = partial(evaluation_error, config, runs[0].test.labels.shape[1])
+    cohorts = [[plan.cohort for plan in of_round] for of_round in plans]
+    rates = [[plan.learning_rate for plan in of_round] for of_round in plans]
+    with reporting_out_of_memory(training):
+        state, trained = program.rounds(state, first, cohorts, rates)
+    with reporting_out_of_memory(evaluation):
+        tested = program.evaluate(state) if is_evaluated else [{}] * len(runs)
+    wait(partial(jax.block_until_ready, (trained, tested)))
+    with reporting_out_of_memory(training):
+        metrics = program.metrics(jax.device_get(trained))
+    with reporting_out_of_memory(evaluation):
+        return state, metrics, jax.device_get(tested)
 
 
-def _plan(config: SimulationConfig, run: Preparation, schedule: Callable[[int], float], number: int) -> _Plan:
-    sampled = sample_cohort(number, **run.sampling._asdict())
-    heard_of, dropouts = drop_out(sampled, config.devices.dropout, number, run.sampling.seed)
-    cohort, stragglers, took = drop_stragglers(heard_of, run.client_seconds, config.devices.deadline)
-    return _Plan(cohort, schedule(number), dropouts, stragglers, took)
-
-
-def _record(
-    run: Preparation, number: int, plan: _Plan, metrics: Any, tested: Any, previous: Record, seconds: float
-) -> Record:
-    took = plan.simulated_seconds
-    return {
-        "round": number,
-        "learning_rate": plan.learning_rate,
-        "clients_per_chunk": run.clients_per_chunk,
-        **training_record(metrics, plan.stragglers, plan.dropouts, run.plan.costs, previous),
-        **privacy_record(run.account, number),
-        "simulated_seconds": took,
-        "total_simulated_seconds": previous.get("total_simulated_seconds", 0.0) + took,
-        **test_record(tested, ("global", *run.plan.tier_names)),
-        "seconds": seconds,
-    }
+def _records(
+    runs: Sequence[Run],
+    first: int,
+    plans: list[list[RoundPlan]],
+    trained: list[list[RoundMetrics]],
+    tested: list[Evaluation],
+    previous: list[Record],
+    seconds: float,
+) -> list[list[Record]]:
+    """A list over rounds of lists over runs; the tests are those after the last round."""
+    block: list[list[Record]] = []
+    for index, (round_plans, metrics) in enumerate(zip(plans, trained, strict=True)):
+        evaluations = tested if index == len(plans) - 1 else [{}] * len(runs)
+        previous = [
+            round_record(first + index + 1, *reported, seconds=seconds)
+            for reported in zip(runs, round_plans, metrics, evaluations, previous, strict=True)
+        ]
+        block.append(previous)
+    return block
 
 
 def until_diverged(blocks: Blocks) -> Blocks:
@@ -203,7 +181,7 @@ def until_diverged(blocks: Blocks) -> Blocks:
 
 
 def with_checkpoints(
-    folder: Path, blocks: Blocks, config: SimulationConfig, before: Sequence[Record], facts: Mapping[str, Any]
+    folder: Path, blocks: Blocks, config: SimulationConfig, before: Sequence[Record], fingerprint: Mapping[str, Any]
 ) -> Blocks:
     """The rounds of one run, a checkpoint after some of them, and an end after the dispatch in which a signal came.
 
@@ -215,7 +193,7 @@ def with_checkpoints(
         blocks: from `run_rounds`, of one run.
         config: the run's.
         before: records of the finished rounds.
-        facts: what a resumed run must share, from `fedhm_jax.run.resumption.facts_of`.
+        fingerprint: what a resumed run must share, from `fedhm_jax.run.resumption.fingerprint_of`.
 
     Yields:
         The same blocks.
@@ -233,7 +211,7 @@ def with_checkpoints(
     def save(state: State) -> None:
         nonlocal ended, taken
         started = time.perf_counter()
-        write_checkpoint(folder, Checkpoint(len(history), leaves_on_host(state), history, facts), cadence.keep)
+        write_checkpoint(folder, Checkpoint(len(history), leaves_on_host(state), history, fingerprint), cadence.keep)
         ended = time.perf_counter()
         taken = ended - started
 

@@ -30,11 +30,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def answering(answer: Callable[[], OutOfMemoryError]) -> Iterator[None]:
+def reporting_out_of_memory(sentence: Callable[[], OutOfMemoryError]) -> Iterator[None]:
     """Turns an error of a block that ran out of memory into a sentence; other errors pass.
 
     Args:
-        answer: builds what to raise; built before, it would hold on to the failed block's arrays through its traceback.
+        sentence: builds what to raise; if it were built before, its traceback would hold on to the failed block's
+            arrays.
 
     Yields:
         Nothing.
@@ -47,11 +48,11 @@ def answering(answer: Callable[[], OutOfMemoryError]) -> Iterator[None]:
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise answer() from error
+        raise sentence() from error
 
 
-def in_placing(config: SimulationConfig, samples: int) -> OutOfMemoryError:
-    """The answer where data and model do not fit onto the device.
+def placement_error(config: SimulationConfig, samples: int) -> OutOfMemoryError:
+    """What to say where data and model do not fit onto the device.
 
     Args:
         config: the run's.
@@ -65,8 +66,8 @@ def in_placing(config: SimulationConfig, samples: int) -> OutOfMemoryError:
     return OutOfMemoryError.of(stage, "data.train_samples", config.data.train_samples, remedy)
 
 
-def in_training(config: SimulationConfig, clients_per_chunk: int, runs: int = 1) -> OutOfMemoryError:
-    """The answer where a round does not fit: half the chunk, and smaller clients if the chunk is one of them.
+def training_error(config: SimulationConfig, clients_per_chunk: int, runs: int = 1) -> OutOfMemoryError:
+    """What to say where a round does not fit: half the chunk, and smaller clients if the chunk is one of them.
 
     Args:
         config: the run's.
@@ -77,7 +78,7 @@ def in_training(config: SimulationConfig, clients_per_chunk: int, runs: int = 1)
         The exception, ready to raise; its ``clients_per_chunk`` is None if there is no smaller chunk.
 
     Example:
-        >>> str(in_training(SimulationConfig(), 16))
+        >>> str(training_error(SimulationConfig(), 16))
         'ran out of memory while training 16 clients side by side: server.clients_per_chunk is unset; \
 try server.clients_per_chunk = 8'
     """
@@ -95,8 +96,8 @@ try server.clients_per_chunk = 8'
     return OutOfMemoryError.of(stage, "server.clients_per_chunk", asked, remedy, clients_per_chunk=half)
 
 
-def in_evaluation(config: SimulationConfig, batch_size: int) -> OutOfMemoryError:
-    """The answer where testing does not fit.
+def evaluation_error(config: SimulationConfig, batch_size: int) -> OutOfMemoryError:
+    """What to say where testing does not fit.
 
     Args:
         config: the run's.

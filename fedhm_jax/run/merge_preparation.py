@@ -7,11 +7,11 @@ from fedhm_jax.config import SimulationConfig
 from fedhm_jax.data import Client
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.server import Contribution, MergeRule, PrivacyAccount, privacy_account
-from fedhm_jax.strategies import Setting, Strategy
+from fedhm_jax.strategies import Setting, State, Strategy
 
 
 def build_rule(
-    config: SimulationConfig, setting: Setting, strategy: Strategy, classes: int, handed_over: bool
+    config: SimulationConfig, setting: Setting, strategy: Strategy[State], classes: int, handed_over: bool
 ) -> MergeRule:
     """The run's merge rule.
 
@@ -62,7 +62,9 @@ def build_account(config: SimulationConfig, cohort_size: int) -> PrivacyAccount 
 _OTHER_SHAPES = "a strategy whose tiers contribute in other shapes than the server's"
 
 
-def _check_privacy(multiplier: float, setting: Setting, strategy: Strategy, classes: int, handed_over: bool) -> None:
+def _check_privacy(
+    multiplier: float, setting: Setting, strategy: Strategy[State], classes: int, handed_over: bool
+) -> None:
     field = "privacy.noise_multiplier"
     if handed_over:
         reason = "unset with a strategy that is handed over, whose merge need not be a mean of the clients' models"
@@ -78,14 +80,14 @@ def _check_privacy(multiplier: float, setting: Setting, strategy: Strategy, clas
         raise ConfigError.of(field, multiplier, reason)
 
 
-def _in_server_shapes(setting: Setting, strategy: Strategy, classes: int) -> bool:
+def _in_server_shapes(setting: Setting, strategy: Strategy[State], classes: int) -> bool:
     """Whether every tier's client contributes a tree of the global model's shapes."""
     model = jax.eval_shape(lambda params, key: strategy.global_model(strategy.init(params, key)), *_start(setting))
     contributions = _contributions(setting, strategy, classes)
     return all(_shapes(contribution.total) == _shapes(model) for contribution in contributions)
 
 
-def _contributions(setting: Setting, strategy: Strategy, classes: int) -> list[Contribution]:
+def _contributions(setting: Setting, strategy: Strategy[State], classes: int) -> list[Contribution]:
     """Shapes of what one client of each tier contributes."""
     client = Client(jnp.int32(0), jnp.bool_(True), jnp.int32(0), jnp.int32(1), jnp.ones(classes, bool))
     state = jax.eval_shape(strategy.init, *_start(setting))

@@ -1,6 +1,6 @@
 """From a config to the parts of a run: the one place where config fields meet numeric code."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ from fedhm_jax.engine import Engine, EvaluationData, build_engine, client_mesh, 
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.layers import ConvMethod
 from fedhm_jax.results import RunPlan, TierCost
-from fedhm_jax.run.memory import answering, in_placing
+from fedhm_jax.run.memory import placement_error, reporting_out_of_memory
 from fedhm_jax.run.merge_preparation import build_account, build_rule
 from fedhm_jax.run.model_preparation import built_in_model, check_model
 from fedhm_jax.run.strategy_preparation import StrategyBuilder, build_setting, build_strategy, tier_costs
@@ -56,144 +56,83 @@ class CohortSampling(NamedTuple):
     seed: int
 
 
-class Preparation(NamedTuple):
-    """A run, ready to start.
+class RunParts(NamedTuple):
+    """A run after all checks, before anything is on a device.
 
     Attributes:
-        engine_for: ``engine_for(capacity, clients_per_chunk)``, round and evaluation for clients of at most so many
-            samples, so many of them side by side.
-        capacity: samples of the largest client.
-        clients_per_chunk: clients to train side by side; never more than there can be.
+        dataset: its samples.
+        dealt: indices of each client's training samples.
+        training: how clients train.
+        setting: what the strategy was built for.
         strategy: the federated method.
-        state: server state before the first round.
-        data: the clients' samples, on the device.
-        test: the test set, on the device.
+        rule: how updates are judged and merged.
+        account: what rounds cost in privacy; None without.
         sampling: how cohorts are drawn.
         client_seconds: (tiers, clients) simulated seconds that each client's round takes in each tier.
-        key: PRNG key of the rounds.
-        account: what rounds cost in privacy; None without.
+        statistics_seed: picks the samples that static batch norm statistics are measured on.
+        mesh: the devices that its rounds spread over; None for a single one.
         plan: what reports may know.
     """
-
-    engine_for: Callable[[int, int], Engine]
-    capacity: int
-    clients_per_chunk: int
-    strategy: Strategy
-    state: State
-    data: ClientData
-    test: EvaluationData
-    sampling: CohortSampling
-    client_seconds: np.ndarray
-    key: jax.Array
-    account: PrivacyAccount | None
-    plan: RunPlan
-
-
-class _Parts(NamedTuple):
-    """A run after all checks, before anything is on the device."""
 
     dataset: Dataset
     dealt: list[np.ndarray]
     training: LocalTraining
     setting: Setting
-    strategy: Strategy
+    strategy: Strategy[State]
     rule: MergeRule
     account: PrivacyAccount | None
     sampling: CohortSampling
+    client_seconds: np.ndarray
     statistics_seed: int
+    mesh: Mesh | None
     plan: RunPlan
 
 
-def prepare(
-    config: SimulationConfig,
-    data: Dataset | None = None,
-    model: nn.Module | None = None,
-    strategy: StrategyBuilder | None = None,
-) -> Preparation:
-    """Builds every part of a run and refuses what cannot run, before anything is compiled.
+class Run(NamedTuple):
+    """A run on its devices, ready to start.
 
-    Args:
-        config: a config that passed `fedhm_jax.config.validation.check_config`.
-        data: in place of ``config.data``.
-        model: in place of ``config.model``.
-        strategy: builder, in place of ``config.strategy.name``.
-
-    Returns:
-        The parts.
-
-    Raises:
-        ConfigError: data, model, strategy and config do not fit together.
-        OutOfMemoryError: data and model are too large for the device.
+    Attributes:
+        parts: what it consists of.
+        clients_per_chunk: clients to train side by side; never more than there can be.
+        state: server state before the first round.
+        data: the clients' samples.
+        test: the test set.
+        key: PRNG key of the rounds.
     """
-    mesh = client_mesh(config.server.devices)
-    parts = _check_parts(config, data, model, strategy)
-    with answering(partial(in_placing, config, len(parts.dataset.train_labels))):
-        return _place(config, parts, mesh)
+
+    parts: RunParts
+    clients_per_chunk: int
+    state: State
+    data: ClientData
+    test: EvaluationData
+    key: jax.Array
 
 
-def _place(config: SimulationConfig, parts: _Parts, mesh: Mesh | None) -> Preparation:
-    dataset, plan, sampling = parts.dataset, parts.plan, parts.sampling
-    model_key, round_key = jax.random.split(jax.random.key(config.server.seed))
-    test = place_evaluation(
-        dataset.test_images,
-        dataset.test_labels,
-        config.evaluation.batch_size,
-        train_samples=len(dataset.train_labels),
-        statistics_samples=config.evaluation.statistics_samples,
-        seed=parts.statistics_seed,
-    )
-
-    def engine_for(capacity: int, clients_per_chunk: int) -> Engine:
-        tiers = plan.tier_names
-        return build_engine(parts.strategy, parts.training, capacity, tiers, clients_per_chunk, mesh, parts.rule)
-
-    places = -(-max(sampling.capacities) // (1 if mesh is None else mesh.size))
-    return Preparation(
-        engine_for=engine_for,
-        capacity=int(sampling.sizes.max()),
-        clients_per_chunk=min(_clients_per_chunk(config.server), places),
-        strategy=parts.strategy,
-        state=replicate(jax.jit(partial(_first_state, parts.strategy, parts.setting))(model_key), mesh),
-        data=replicate(place_clients(dataset.train_images, dataset.train_labels, parts.dealt, dataset.classes), mesh),
-        test=replicate(test, mesh),
-        sampling=sampling,
-        client_seconds=_client_seconds(config, plan.costs, sampling.sizes),
-        key=replicate(round_key, mesh),
-        account=parts.account,
-        plan=plan,
-    )
-
-
-def plan_run(
+def check_run(
     config: SimulationConfig,
     data: Dataset | None = None,
     model: nn.Module | None = None,
     strategy: StrategyBuilder | None = None,
-) -> RunPlan:
-    """What a run would be, after all its checks; nothing is compiled or put on the device.
+) -> RunParts:
+    """Builds the parts of a run and refuses what cannot run; nothing is compiled or put on a device.
 
     Args:
-        config: a config that passed `fedhm_jax.config.validation.check_config`.
+        config: a config that passed `fedhm_jax.config.check_config`.
         data: in place of ``config.data``.
         model: in place of ``config.model``.
         strategy: builder, in place of ``config.strategy.name``.
 
     Returns:
-        The plan, with the costs of every tier.
+        The parts, with the costs of every tier in their plan.
 
     Raises:
-        ConfigError: data, model, strategy and config do not fit together.
+        ConfigError: data, model, strategy, devices and config do not fit together.
 
     Example:
-        >>> [cost.parameters for cost in plan_run(SimulationConfig()).costs]
+        >>> [cost.parameters for cost in check_run(SimulationConfig()).plan.costs]
         [13706, 7242, 4170, 2442]
     """
-    return _check_parts(config, data, model, strategy).plan
-
-
-def _check_parts(
-    config: SimulationConfig, data: Dataset | None, model: nn.Module | None, builder: StrategyBuilder | None
-) -> _Parts:
+    mesh = client_mesh(config.server.devices)
     partition_seed, tier_seed, cohort_seed, statistics_seed = (
         np.random.SeedSequence(config.server.seed).generate_state(4).tolist()
     )
@@ -210,20 +149,96 @@ def _check_parts(
     sampling = _sampling(config, tiers, np.array([len(part) for part in dealt]), tier_seed, cohort_seed)
     _check_samples(config.local, sampling)
     setting = build_setting(config, model, images, variables, tiers, mean_samples=float(sampling.sizes.mean()))
-    strategy = build_strategy(config, setting, builder)
-    rule = build_rule(config, setting, strategy, dataset.classes, handed_over=builder is not None)
-    account = build_account(config, sampling.cohort_size)
+    built = build_strategy(config, setting, strategy)
+    rule = build_rule(config, setting, built, dataset.classes, handed_over=strategy is not None)
     plan = RunPlan(
         config=config,
-        costs=tier_costs(strategy, setting, tiers, _clients_by_tier(tiers, sampling), dataset.classes),
+        costs=tier_costs(built, setting, tiers, _clients_by_tier(tiers, sampling), dataset.classes),
         label_counts=label_counts(dataset.train_labels, dealt, dataset.classes),
         tier_of_client=sampling.tier_of_client,
         tier_names=tuple(tier.name for tier in tiers),
     )
-    return _Parts(dataset, dealt, training, setting, strategy, rule, account, sampling, statistics_seed, plan)
+    return RunParts(
+        dataset=dataset,
+        dealt=dealt,
+        training=training,
+        setting=setting,
+        strategy=built,
+        rule=rule,
+        account=build_account(config, sampling.cohort_size),
+        sampling=sampling,
+        client_seconds=_client_seconds(config, plan.costs, sampling.sizes),
+        statistics_seed=statistics_seed,
+        mesh=mesh,
+        plan=plan,
+    )
 
 
-def _first_state(strategy: Strategy, setting: Setting, key: jax.Array) -> State:
+def prepare(
+    config: SimulationConfig,
+    data: Dataset | None = None,
+    model: nn.Module | None = None,
+    strategy: StrategyBuilder | None = None,
+) -> Run:
+    """`check_run`, and then data and first model on the devices; arguments as there.
+
+    Returns:
+        The run before its first round.
+
+    Raises:
+        ConfigError: as in `check_run`.
+        OutOfMemoryError: data and model are too large for the device.
+    """
+    parts = check_run(config, data, model, strategy)
+    with reporting_out_of_memory(partial(placement_error, config, len(parts.dataset.train_labels))):
+        return _place(parts)
+
+
+def engine_of(run: Run, capacity: int) -> Engine[State]:
+    """Round and evaluation of a run.
+
+    Args:
+        run: the run.
+        capacity: samples of the largest client that it must serve.
+
+    Returns:
+        The engine, for as many clients side by side as the run asks for.
+    """
+    parts = run.parts
+    return build_engine(
+        parts.strategy,
+        parts.training,
+        capacity,
+        parts.plan.tier_names,
+        run.clients_per_chunk,
+        parts.mesh,
+        parts.rule,
+    )
+
+
+def _place(parts: RunParts) -> Run:
+    dataset, config, mesh = parts.dataset, parts.plan.config, parts.mesh
+    model_key, round_key = jax.random.split(jax.random.key(config.server.seed))
+    test = place_evaluation(
+        dataset.test_images,
+        dataset.test_labels,
+        config.evaluation.batch_size,
+        train_samples=len(dataset.train_labels),
+        statistics_samples=config.evaluation.statistics_samples,
+        seed=parts.statistics_seed,
+    )
+    most_clients = -(-max(parts.sampling.capacities) // (1 if mesh is None else mesh.size))
+    return Run(
+        parts=parts,
+        clients_per_chunk=min(_clients_per_chunk(config.server), most_clients),
+        state=replicate(jax.jit(partial(_first_state, parts.strategy, parts.setting))(model_key), mesh),
+        data=replicate(place_clients(dataset.train_images, dataset.train_labels, parts.dealt, dataset.classes), mesh),
+        test=replicate(test, mesh),
+        key=replicate(round_key, mesh),
+    )
+
+
+def _first_state(strategy: Strategy[State], setting: Setting, key: jax.Array) -> State:
     images = jnp.zeros(setting.images.shape, setting.images.dtype)
     return strategy.init(setting.module.init(key, images)["params"], jax.random.fold_in(key, 1))
 

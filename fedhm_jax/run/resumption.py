@@ -24,7 +24,7 @@ from fedhm_jax.config import SimulationConfig, check_config, check_types, config
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.reporting import is_finished
 from fedhm_jax.run.checkpoint import Checkpoint, DamagedCheckpoint, checkpoints, read_checkpoint, read_manifest
-from fedhm_jax.run.preparation import Preparation
+from fedhm_jax.run.preparation import Run
 from fedhm_jax.strategies import State
 
 _FREE = {
@@ -110,17 +110,20 @@ def stored_config(resume: Path | str) -> SimulationConfig:
     return _in_folder(read_config(folder / "config.toml"), folder)
 
 
-def facts_of(config: SimulationConfig, run: Preparation) -> dict[str, Any]:
+def fingerprint_of(run: Run) -> dict[str, Any]:
     """What tells a run from others: its config, where it is computed, and digests of what it begins with.
 
     Args:
-        config: the run's config.
-        run: its parts, before the first round.
+        run: the run before its first round.
 
     Returns:
         Mappings that can be written as JSON.
     """
-    return {"config": config_to_dict(config), "environment": environment(), "beginnings": _beginnings(run)}
+    return {
+        "config": config_to_dict(run.parts.plan.config),
+        "environment": environment(),
+        "digests": _initial_digests(run),
+    }
 
 
 def environment() -> dict[str, str]:
@@ -164,13 +167,13 @@ def on_devices(state: State, arrays: Sequence[np.ndarray]) -> State:
     return jax.tree.unflatten(structure, placed)
 
 
-def with_checkpoint(run: Preparation, checkpoint: Checkpoint, facts: Mapping[str, Any]) -> Preparation:
+def with_checkpoint(run: Run, checkpoint: Checkpoint, fingerprint: Mapping[str, Any]) -> Run:
     """A run as it was after the checkpoint's round.
 
     Args:
         run: the run before its first round.
         checkpoint: from `find_start`.
-        facts: of the run, from `facts_of`.
+        fingerprint: of the run, from `fingerprint_of`.
 
     Returns:
         The run with the server state of the checkpoint, on the devices it was prepared for.
@@ -178,8 +181,8 @@ def with_checkpoint(run: Preparation, checkpoint: Checkpoint, facts: Mapping[str
     Raises:
         ConfigError: the run begins with other data, another model, sampler or key than the checkpoint's.
     """
-    for name, digest in facts["beginnings"].items():
-        if digest != checkpoint.facts["beginnings"].get(name):
+    for name, digest in fingerprint["digests"].items():
+        if digest != checkpoint.fingerprint["digests"].get(name):
             raise ConfigError(f"{name} must be the same as when the run to resume began, but is not")
     return run._replace(state=on_devices(run.state, checkpoint.arrays))
 
@@ -213,11 +216,11 @@ def _problem(place: Path, config: SimulationConfig) -> str | None:
         manifest = read_manifest(place)
     except DamagedCheckpoint as error:
         return str(error)
-    facts = manifest["facts"]
+    fingerprint = manifest["fingerprint"]
     for name, here in environment().items():
-        if here != (then := facts["environment"].get(name)):
+        if here != (then := fingerprint["environment"].get(name)):
             return f"was written with {name} {then}, but here it is {here}"
-    for name, now, then in _differences(config, config_from_dict(facts["config"])):
+    for name, now, then in _differences(config, config_from_dict(fingerprint["config"])):
         return f"was written with {name} {then!r}, but now it is {now!r}"
     if config.server.rounds < manifest["round"]:
         return f"has finished {manifest['round']} rounds, more than server.rounds, which is {config.server.rounds}"
@@ -235,14 +238,14 @@ def _differences(config: SimulationConfig, stored: SimulationConfig) -> Iterator
                 yield name, *values
 
 
-def _beginnings(run: Preparation) -> dict[str, str]:
+def _initial_digests(run: Run) -> dict[str, str]:
     """Digests by what they are of. Of the training images, mean and deviation must do: the images may be many."""
     return {
         "the training set": _digest([array for name, array in run.data._asdict().items() if name != "images"]),
         "the test set": _digest(run.test),
-        "the sampling of cohorts": _digest((run.sampling, run.client_seconds)),
+        "the sampling of cohorts": _digest((run.parts.sampling, run.parts.client_seconds)),
         "the PRNG key": _digest(run.key),
-        "the model before the first round": _digest((run.state, [str(cost) for cost in run.plan.costs])),
+        "the model before the first round": _digest((run.state, [str(cost) for cost in run.parts.plan.costs])),
     }
 
 

@@ -8,9 +8,49 @@ import numpy as np
 from fedhm_jax.client import TrainMetrics
 from fedhm_jax.engine import Metrics
 from fedhm_jax.results import Record, TierCost
+from fedhm_jax.run.preparation import Run
+from fedhm_jax.run.program import Evaluation, RoundMetrics
+from fedhm_jax.run.round_plan import RoundPlan
 from fedhm_jax.server import PrivacyAccount
 
 METRICS = ("accuracy", "top5", "loss")
+
+
+def round_record(
+    number: int,
+    run: Run,
+    plan: RoundPlan,
+    trained: RoundMetrics,
+    tested: Evaluation,
+    previous: Record,
+    seconds: float,
+) -> Record:
+    """Everything that one run reports of one round.
+
+    Args:
+        number: of the round, from 1.
+        run: the run.
+        plan: what the host had decided.
+        trained: sums over the clients of each tier.
+        tested: sums over the test set by model; empty if the round was not evaluated.
+        previous: the last round's record, empty before the first.
+        seconds: wall time of the round.
+
+    Returns:
+        The record.
+    """
+    simulated, names = plan.simulated_seconds, ("global", *run.parts.plan.tier_names)
+    return {
+        "round": number,
+        "learning_rate": plan.learning_rate,
+        "clients_per_chunk": run.clients_per_chunk,
+        **training_record(trained, plan.stragglers, plan.dropouts, run.parts.plan.costs, previous),
+        **privacy_record(run.parts.account, number),
+        "simulated_seconds": simulated,
+        "total_simulated_seconds": previous.get("total_simulated_seconds", 0.0) + simulated,
+        **test_record(tested, names),
+        "seconds": seconds,
+    }
 
 
 def training_record(

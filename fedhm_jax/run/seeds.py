@@ -1,17 +1,24 @@
 """Runs that differ in seed and learning rate as one program: states, partitions and cohorts stacked, images shared."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar, TypeVarTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fedhm_jax.client import TrainMetrics
 from fedhm_jax.data import ClientData
-from fedhm_jax.engine import Engine, EvaluationData
+from fedhm_jax.engine import Engine, EvaluationData, Metrics
+from fedhm_jax.server import Cohort
+from fedhm_jax.strategies import State
+
+Tree = TypeVar("Tree")
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
 
 
-def stack(trees: Sequence[Any]) -> Any:
+def stack(trees: Sequence[Tree]) -> Tree:
     """Trees of equal structure and shapes as one, with a leading axis.
 
     Args:
@@ -27,7 +34,7 @@ def stack(trees: Sequence[Any]) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-def unstack(tree: Any, seeds: int) -> list[Any]:
+def unstack(tree: Tree, seeds: int) -> list[Tree]:
     """The trees of a stack.
 
     Args:
@@ -77,7 +84,7 @@ def stack_test(test: Sequence[EvaluationData]) -> EvaluationData:
     return test[0]._replace(statistics_rows=jnp.stack([one.statistics_rows for one in test]))
 
 
-def over_seeds(engine: Engine) -> Engine:
+def over_seeds(engine: Engine[State]) -> Engine[State]:
     """An engine whose state, cohort, learning rate, key and metrics have a leading axis of runs.
 
     On a CPU the runs go one after another within the program; elsewhere they are batched.
@@ -90,14 +97,18 @@ def over_seeds(engine: Engine) -> Engine:
     """
     each = _one_by_one if jax.default_backend() == "cpu" else _side_by_side
 
-    def round_step(states: Any, data: ClientData, cohorts: Any, learning_rates: jax.Array, keys: jax.Array) -> Any:
-        def one(state: Any, dealt: tuple[jax.Array, ...], cohort: Any, rate: jax.Array, key: jax.Array) -> Any:
+    def round_step(
+        states: State, data: ClientData, cohorts: Cohort, learning_rates: jax.Array, keys: jax.Array
+    ) -> tuple[State, tuple[TrainMetrics, ...]]:
+        def one(
+            state: State, dealt: tuple[jax.Array, ...], cohort: Cohort, rate: jax.Array, key: jax.Array
+        ) -> tuple[State, tuple[TrainMetrics, ...]]:
             return engine.round_step(state, ClientData(data.images, data.labels, *dealt), cohort, rate, key)
 
         return each(one, states, _dealt(data), cohorts, learning_rates, keys)
 
-    def evaluate(states: Any, data: ClientData, test: EvaluationData) -> Any:
-        def one(state: Any, dealt: tuple[jax.Array, ...], rows: jax.Array) -> Any:
+    def evaluate(states: State, data: ClientData, test: EvaluationData) -> Mapping[str, Metrics]:
+        def one(state: State, dealt: tuple[jax.Array, ...], rows: jax.Array) -> Mapping[str, Metrics]:
             own = ClientData(data.images, data.labels, *dealt)
             return engine.evaluate(state, own, test._replace(statistics_rows=rows))
 
@@ -111,9 +122,9 @@ def _dealt(data: ClientData) -> tuple[jax.Array, ...]:
     return data[2:]
 
 
-def _one_by_one(function: Callable[..., Any], *args: Any) -> Any:
+def _one_by_one(function: Callable[[*Arguments], Result], *args: *Arguments) -> Result:
     return lax.map(lambda row: function(*row), args)
 
 
-def _side_by_side(function: Callable[..., Any], *args: Any) -> Any:
+def _side_by_side(function: Callable[[*Arguments], Result], *args: *Arguments) -> Result:
     return jax.vmap(function)(*args)

@@ -15,8 +15,8 @@ from fedhm_jax.errors import ConfigError
 from fedhm_jax.reporting import print_notice, reporting
 from fedhm_jax.results import Record, RunPlan, SimulationResult
 from fedhm_jax.run.host_loop import Blocks, run_rounds, until_diverged, with_checkpoints
-from fedhm_jax.run.preparation import Preparation, prepare
-from fedhm_jax.run.resumption import Start, facts_of, find_start, with_checkpoint
+from fedhm_jax.run.preparation import Run, prepare
+from fedhm_jax.run.resumption import Start, find_start, fingerprint_of, with_checkpoint
 from fedhm_jax.run.round_record import METRICS
 from fedhm_jax.run.seeds import can_share_a_program
 from fedhm_jax.strategies import Setting, State, Strategy
@@ -73,16 +73,16 @@ def simulate(
         start = find_start(resume, config)
     config = start.config
     run = prepare(config, data, model, strategy)
-    facts = {} if config.output.folder is None else facts_of(config, run)
+    fingerprint = {} if config.output.folder is None else fingerprint_of(run)
     history: Sequence[Record] = ()
     if start.checkpoint is not None:
-        run, history = with_checkpoint(run, start.checkpoint, facts), start.checkpoint.history
+        run, history = with_checkpoint(run, start.checkpoint, fingerprint), start.checkpoint.history
     if start.finished:
-        return _result(config, run, history, run.state)
-    blocks = until_diverged(run_rounds([config], [run], [history], _notices([config], ())))
+        return _result(run, history, run.state)
+    blocks = until_diverged(run_rounds([run], [history], _notices([config], ())))
     if config.output.folder is not None and is_first():
-        blocks = with_checkpoints(config.output.folder, blocks, config, history, facts)
-    return _reported([config], [run], blocks, on_start, on_round, None if resume is None else history)[0]
+        blocks = with_checkpoints(config.output.folder, blocks, config, history, fingerprint)
+    return _reported([run], blocks, on_start, on_round, None if resume is None else history)[0]
 
 
 def simulate_seeds(
@@ -167,37 +167,37 @@ def simulate_together(
     if not can_share_a_program([run.data for run in runs]):
         alone = partial(simulate_together, data=data, model=model, strategy=strategy, on_notice=on_notice)
         return tuple(alone([config], on_start=on_start, on_round=on_round)[0] for config in configs)
-    blocks = run_rounds(configs, runs, [()] * len(runs), _notices(configs, on_notice))
-    return _reported(configs, runs, blocks, on_start, on_round)
+    blocks = run_rounds(runs, [()] * len(runs), _notices(configs, on_notice))
+    return _reported(runs, blocks, on_start, on_round)
 
 
 def _notices(configs: Sequence[SimulationConfig], on_notice: Sequence[Callable[[str], None]]) -> Callable[[str], None]:
-    """Tells everyone, and with progress on, standard error."""
+    """Notifies everyone who asked, and with progress on, standard error."""
     shown = is_first() and any(config.output.progress for config in configs)
 
-    def tell(notice: str) -> None:
-        for tell_one in (*on_notice, *([print_notice] if shown else [])):
-            tell_one(notice)
+    def notify(notice: str) -> None:
+        for callback in (*on_notice, *([print_notice] if shown else [])):
+            callback(notice)
 
-    return tell
+    return notify
 
 
 def _reported(
-    configs: Sequence[SimulationConfig],
-    runs: Sequence[Preparation],
+    runs: Sequence[Run],
     blocks: Blocks,
     on_start: Sequence[Callable[[RunPlan], None]],
     on_round: Sequence[Callable[[Record], None]],
     before: Sequence[Record] | None = None,
 ) -> tuple[SimulationResult, ...]:
-    """Runs the rounds and tells everyone; ``before`` are the finished rounds of a run that is resumed."""
+    """Runs the rounds and calls everyone who watches; ``before`` are the finished rounds of a run that is resumed."""
+    configs = [run.parts.plan.config for run in runs]
     with ExitStack() as stack:
         stack.enter_context(closing(blocks))
         reports = [stack.enter_context(reporting(config if is_first() else _silent(config))) for config in configs]
         for report, run in zip(reports, runs, strict=True):
-            report.start(run.plan, before)
-            for tell in on_start:
-                tell(run.plan)
+            report.start(run.parts.plan, before)
+            for callback in on_start:
+                callback(run.parts.plan)
 
         histories: list[list[Record]] = [list(before or ()) for _ in runs]
         states = [run.state for run in runs]
@@ -206,10 +206,10 @@ def _reported(
                 for history, report, record in zip(histories, reports, records, strict=True):
                     history.append(record)
                     report.round(record)
-                    for tell_round in on_round:
-                        tell_round(record)
+                    for on_record in on_round:
+                        on_record(record)
 
-        results = tuple(map(_result, configs, runs, histories, states))
+        results = tuple(map(_result, runs, histories, states))
         for report, result in zip(reports, results, strict=True):
             report.end(result)
     return results
@@ -220,12 +220,13 @@ def _silent(config: SimulationConfig) -> SimulationConfig:
     return replace(config, output=OutputConfig())
 
 
-def _result(config: SimulationConfig, run: Preparation, history: Sequence[Record], state: State) -> SimulationResult:
+def _result(run: Run, history: Sequence[Record], state: State) -> SimulationResult:
+    config = run.parts.plan.config
     return SimulationResult(
         config=config,
         history=tuple(history),
         final={name: history[-1][name] for name in METRICS},
-        costs=run.plan.costs,
-        params=run.strategy.global_model(state),
+        costs=run.parts.plan.costs,
+        params=run.parts.strategy.global_model(state),
         folder=config.output.folder,
     )

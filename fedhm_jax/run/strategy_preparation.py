@@ -12,12 +12,12 @@ from fedhm_jax.errors import ConfigError
 from fedhm_jax.models import count_bytes, count_macs, count_parameters, forward_macs
 from fedhm_jax.results import TierCost
 from fedhm_jax.server import Tier
-from fedhm_jax.strategies import STRATEGIES, Setting, Strategy
+from fedhm_jax.strategies import STRATEGIES, Setting, State, Strategy
 from fedhm_jax.tree import Params, named_leaves
 
 CLASSIFIER = "classifier"
 
-StrategyBuilder = Callable[[Setting], Strategy]
+StrategyBuilder = Callable[[Setting], Strategy[State]]
 
 
 def build_setting(
@@ -64,7 +64,7 @@ def build_setting(
     )
 
 
-def build_strategy(config: SimulationConfig, setting: Setting, builder: StrategyBuilder | None) -> Strategy:
+def build_strategy(config: SimulationConfig, setting: Setting, builder: StrategyBuilder | None) -> Strategy[State]:
     """The strategy that a config names, or one handed over.
 
     Args:
@@ -85,7 +85,7 @@ def build_strategy(config: SimulationConfig, setting: Setting, builder: Strategy
 
 
 def tier_costs(
-    strategy: Strategy, setting: Setting, tiers: Sequence[Tier], clients: Sequence[float], classes: int
+    strategy: Strategy[State], setting: Setting, tiers: Sequence[Tier], clients: Sequence[float], classes: int
 ) -> tuple[TierCost, ...]:
     """What one client of each tier carries.
 

@@ -36,7 +36,7 @@ def cohort_capacities(tiers: Sequence[Tier], clients: int, cohort_size: int, dyn
         One number per tier.
 
     Example:
-        >>> from fedhm_jax.tiers import make_tiers
+        >>> from fedhm_jax.server import make_tiers
         >>> cohort_capacities(make_tiers((1, 2), None, (2, 18)), clients=20, cohort_size=10, dynamic=False)
         (2, 10)
     """

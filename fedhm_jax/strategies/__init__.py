@@ -1,6 +1,15 @@
 """Federated methods: one paper, one file. A new one is a file and a row in `STRATEGIES`."""
 
-from fedhm_jax.strategies.base import Setting, State, Strategy, sum_tiers
+from fedhm_jax.strategies.base import (
+    Setting,
+    State,
+    StateT,
+    Strategy,
+    client_contribution,
+    rank_plans,
+    sum_tiers,
+    weigh,
+)
 from fedhm_jax.strategies.fedavg import fedavg, fedavg_low_rank
 from fedhm_jax.strategies.fedhm import fedhm
 from fedhm_jax.strategies.fedrolex import fedrolex
@@ -14,13 +23,17 @@ __all__ = [
     "Row",
     "Setting",
     "State",
+    "StateT",
     "Strategy",
+    "client_contribution",
     "fedavg",
     "fedavg_low_rank",
     "fedhm",
     "fedrolex",
     "fjord",
     "heterofl",
+    "rank_plans",
     "splitmix",
     "sum_tiers",
+    "weigh",
 ]

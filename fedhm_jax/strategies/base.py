@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,11 @@ from fedhm_jax.tree import Params, map_named
 
 Weighting = Literal["uniform", "samples", "rank_softmax"]
 
-State = Any
+StateT = TypeVar("StateT")
 """What the server remembers between rounds: a pytree of the strategy's own."""
+
+State = Any
+"""The same where the strategy is known at run time only: on the host."""
 
 
 class Setting(NamedTuple):
@@ -61,7 +64,7 @@ class Setting(NamedTuple):
         return network_of(self.module, self.has_statistics, self.compute_dtype)
 
 
-class Strategy(NamedTuple):
+class Strategy(NamedTuple, Generic[StateT]):
     """A federated method. Tiers are numbered from the strongest (smallest rank factor) to the weakest.
 
     Attributes:
@@ -78,12 +81,12 @@ class Strategy(NamedTuple):
         sizes: each tier's model in words, such as ``"ranks / 4"``.
     """
 
-    init: Callable[[Params, jax.Array], State]
-    global_model: Callable[[State], Params]
-    tier_model: Callable[[State, int], Params]
-    distribute: Callable[[State, int, Client], Params]
-    contribute: Callable[[State, int, Params, Client], Contribution]
-    aggregate: Callable[[State, Sequence[Contribution], jax.Array], State]
+    init: Callable[[Params, jax.Array], StateT]
+    global_model: Callable[[StateT], Params]
+    tier_model: Callable[[StateT, int], Params]
+    distribute: Callable[[StateT, int, Client], Params]
+    contribute: Callable[[StateT, int, Params, Client], Contribution]
+    aggregate: Callable[[StateT, Sequence[Contribution], jax.Array], StateT]
     network: Network
     networks: tuple[Network, ...]
     objectives: tuple[Objective, ...]

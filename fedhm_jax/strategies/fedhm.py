@@ -45,7 +45,7 @@ def fedhm(
     history: bool = True,
     decomposition: DecompositionMethod = "auto",
     plans: Sequence[RankPlan] | None = None,
-) -> Strategy:
+) -> Strategy[FedHMState]:
     """The FedHM strategy, ``W <- sum_k w_k u_k v_k``.
 
     Args:

@@ -32,7 +32,9 @@ class FedRolexState(NamedTuple):
     shift: jax.Array
 
 
-def fedrolex(setting: Setting, *, widths: Sequence[float] | None = None, budget: Budget = "bytes") -> Strategy:
+def fedrolex(
+    setting: Setting, *, widths: Sequence[float] | None = None, budget: Budget = "bytes"
+) -> Strategy[FedRolexState]:
     """The FedRolex strategy: HeteroFL on a model that turns by one channel a round.
 
     Args:

@@ -27,7 +27,7 @@ def fjord(
     widths: Sequence[float] | None = None,
     budget: Budget = "bytes",
     distillation: float = 1.0,
-) -> Strategy:
+) -> Strategy[Params]:
     """The FjORD strategy.
 
     Args:

@@ -20,7 +20,7 @@ from fedhm_jax.strategies.slices import merge_slices, plan_slices, sliced_networ
 from fedhm_jax.tree import Params
 
 
-def heterofl(setting: Setting, *, widths: Sequence[float] | None = None, budget: Budget = "bytes") -> Strategy:
+def heterofl(setting: Setting, *, widths: Sequence[float] | None = None, budget: Budget = "bytes") -> Strategy[Params]:
     """The HeteroFL strategy.
 
     Args:

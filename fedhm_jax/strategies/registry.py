@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fedhm_jax.strategies.base import Strategy
+from fedhm_jax.strategies.base import State, Strategy
 from fedhm_jax.strategies.fedavg import fedavg, fedavg_low_rank
 from fedhm_jax.strategies.fedhm import fedhm
 from fedhm_jax.strategies.fedrolex import fedrolex
@@ -20,7 +20,7 @@ class Row(NamedTuple):
         options: fields of `fedhm_jax.config.StrategyConfig` that it takes as keyword arguments.
     """
 
-    build: Callable[..., Strategy]
+    build: Callable[..., Strategy[State]]
     options: tuple[str, ...] = ()
 
 

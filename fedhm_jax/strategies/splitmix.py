@@ -35,7 +35,9 @@ class SplitMixState(NamedTuple):
     round: jax.Array
 
 
-def splitmix(setting: Setting, *, widths: Sequence[float] | None = None, budget: Budget = "bytes") -> Strategy:
+def splitmix(
+    setting: Setting, *, widths: Sequence[float] | None = None, budget: Budget = "bytes"
+) -> Strategy[SplitMixState]:
     """The Split-Mix strategy.
 
     Args:

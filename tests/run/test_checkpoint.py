@@ -55,7 +55,7 @@ def rounds(folder: Path) -> list[int]:
 
 def bits(checkpoint: Checkpoint) -> Any:
     arrays = [(array.dtype, array.shape, array.tobytes()) for array in checkpoint.arrays]
-    return checkpoint.round, arrays, repr(list(checkpoint.history)), checkpoint.facts
+    return checkpoint.round, arrays, repr(list(checkpoint.history)), checkpoint.fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +82,8 @@ def test_the_latest_ones_are_kept(tmp_path: Path) -> None:
     for round in (1, 2, 999_999, 1_000_000):
         write_checkpoint(tmp_path, made(1)._replace(round=round), keep=2)
     assert rounds(tmp_path) == [999_999, 1_000_000]
-    write_checkpoint(tmp_path, made(1)._replace(round=1_000_000, facts={"again": True}), keep=2)
-    assert read_checkpoint(checkpoints(tmp_path)[-1]).facts == {"again": True}
+    write_checkpoint(tmp_path, made(1)._replace(round=1_000_000, fingerprint={"again": True}), keep=2)
+    assert read_checkpoint(checkpoints(tmp_path)[-1]).fingerprint == {"again": True}
     remove_later(tmp_path, 999_999)
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["round-999999"]
 

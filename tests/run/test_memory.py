@@ -35,9 +35,9 @@ from fedhm_jax import (
 from fedhm_jax.cli import main
 from fedhm_jax.config.config_file import write_config
 from fedhm_jax.run.checkpoint import checkpoints, read_manifest
-from fedhm_jax.run.memory import in_evaluation, is_out_of_memory
+from fedhm_jax.run.memory import evaluation_error, is_out_of_memory
 from fedhm_jax.run.preparation import prepare
-from fedhm_jax.run.program import program_of
+from fedhm_jax.run.program import Trained, program_of
 from fedhm_jax.run.resumption import leaves_on_host, on_devices
 from fedhm_jax.run.seeds import stack
 
@@ -76,7 +76,7 @@ PROGRAMS = {}
 
 
 def compiled(runs, most_rounds):
-    configs = [run.plan.config for run in runs]
+    configs = [run.parts.plan.config for run in runs]
     parts = [[str(vars(config)[part]) for part in ("aggregation", "evaluation")] for config in configs]
     key = (str(parts), tuple(config.server.seed for config in configs), runs[0].clients_per_chunk, most_rounds)
     program = PROGRAMS[key] if key in PROGRAMS else PROGRAMS.setdefault(key, program_of(runs, most_rounds))
@@ -108,7 +108,7 @@ def limit(monkeypatch, fits, stage=ROUNDS, error=exhausted, at_once=True, health
                 jax.tree.map(lambda leaf: leaf.delete(), state)
             if at_once:
                 raise error()
-            return state, (len(args[1]), Poisoned())
+            return state, Trained(len(args[1]), Poisoned())
 
         if not at_once and chunk > fits:
             program = program._replace(evaluate=lambda state: [Poisoned()])
@@ -300,7 +300,7 @@ def test_an_evaluation_is_not_tried_again(monkeypatch):
 
 def test_a_test_sample_alone_needs_a_smaller_model():
     config = replace(SMALL, evaluation=replace(SMALL.evaluation, batch_size=1))
-    assert str(in_evaluation(config, 1)).endswith("evaluation.batch_size is 1; try a smaller model")
+    assert str(evaluation_error(config, 1)).endswith("evaluation.batch_size is 1; try a smaller model")
 
 
 @pytest.mark.parametrize("error", [exhausted, MemoryError])

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 import pytest
 
-import fedhm_jax.reporting
+import fedhm_jax.reporting.run_report
 import fedhm_jax.run.host_loop
 import fedhm_jax.run.resumption
 import fedhm_jax.run.simulation
@@ -46,7 +46,7 @@ from fedhm_jax import (
 from fedhm_jax.cli import main
 from fedhm_jax.config.config_file import config_from_dict, config_to_toml
 from fedhm_jax.data.sources import load_dataset
-from fedhm_jax.run.preparation import Preparation, prepare
+from fedhm_jax.run.preparation import Run, prepare
 from fedhm_jax.run.program import Program, program_of
 
 SMALL = SimulationConfig(
@@ -69,7 +69,7 @@ def quick() -> Iterator[None]:
     """Runs that compute the same share one compiled program, and draw nothing: a run costs its rounds and its files."""
 
     @cache
-    def prepared(text: str) -> Preparation:
+    def prepared(text: str) -> Run:
         run = prepare(config_from_dict(tomllib.loads(text)))
         return run._replace(state=copied(run.state))
 
@@ -89,21 +89,23 @@ def quick() -> Iterator[None]:
             replace(config, local=local, server=server, output=OutputConfig(), checkpoint=CheckpointConfig())
         )
 
-    def prepare_again(config: SimulationConfig, *custom: Any) -> Preparation:
+    def prepare_again(config: SimulationConfig, *custom: Any) -> Run:
         if any(part is not None for part in custom):
             return prepare(config, *custom)
         run = prepared(shared(config))
-        return run._replace(state=copied(run.state), plan=replace(run.plan, config=config))
+        return run._replace(
+            state=copied(run.state), parts=run.parts._replace(plan=replace(run.parts.plan, config=config))
+        )
 
-    def program_again(runs: list[Preparation], most_rounds: int) -> Program:
-        return compiled(shared(runs[0].plan.config), most_rounds)._replace(state=runs[0].state)
+    def program_again(runs: list[Run], most_rounds: int) -> Program:
+        return compiled(shared(runs[0].parts.plan.config), most_rounds)._replace(state=runs[0].state)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fedhm_jax.run.simulation, "prepare", prepare_again)
         patch.setattr(fedhm_jax.run.host_loop, "program_of", program_again)
-        patch.setattr(fedhm_jax.reporting, "partition_figure", lambda *_: None)
-        patch.setattr(fedhm_jax.reporting, "training_figure", lambda *_: None)
-        patch.setattr(fedhm_jax.reporting, "save_figure", lambda _, path: path.write_bytes(b"figure"))
+        patch.setattr(fedhm_jax.reporting.run_report, "partition_figure", lambda *_: None)
+        patch.setattr(fedhm_jax.reporting.run_report, "training_figure", lambda *_: None)
+        patch.setattr(fedhm_jax.reporting.run_report, "save_figure", lambda _, path: path.write_bytes(b"figure"))
         yield
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-import fedhm_jax.run.simulation
+import fedhm_jax.run.preparation
 from fedhm_jax import (
     ConfigError,
     DataConfig,
@@ -29,7 +29,7 @@ from fedhm_jax import (
     read_config,
     simulate,
 )
-from fedhm_jax.run.preparation import prepare
+from fedhm_jax.engine import build_engine
 
 TFDS = Path(__file__).parents[3] / "shared" / "tfds"
 SMALL = SimulationConfig(
@@ -108,16 +108,11 @@ def test_nothing_is_traced_after_the_first_round(monkeypatch, assignment):
 
         return wrapper
 
-    def prepare_counting(*args):
-        run = prepare(*args)
+    def counting_engine(*args):
+        engine = build_engine(*args)
+        return type(engine)(*(counting(name, getattr(engine, name)) for name in engine._fields))
 
-        def engine_for(*args):
-            engine = run.engine_for(*args)
-            return type(engine)(*(counting(name, getattr(engine, name)) for name in engine._fields))
-
-        return run._replace(engine_for=engine_for)
-
-    monkeypatch.setattr(fedhm_jax.run.simulation, "prepare", prepare_counting)
+    monkeypatch.setattr(fedhm_jax.run.preparation, "build_engine", counting_engine)
     tiers = replace(SMALL.tiers, assignment=assignment)
     simulate(replace(SMALL, tiers=tiers, server=replace(SMALL.server, rounds=6, cohort_size=2)))
     assert sorted(traces) == ["evaluate", "round_step"]

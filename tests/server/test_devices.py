@@ -20,9 +20,9 @@ from fedhm_jax import (
     TiersConfig,
     simulate,
 )
-from fedhm_jax.client.update import LocalTraining, build_local_update, train_client
+from fedhm_jax.client.update import Assignment, LocalTraining, build_local_update, train_client
 from fedhm_jax.data.client_data import client_by_id, place_clients
-from fedhm_jax.run.preparation import prepare
+from fedhm_jax.run.preparation import check_run
 from fedhm_jax.server.client_devices import DeviceProfile, client_seconds, drop_stragglers, samples_trained
 from fedhm_jax.server.cohort import Cohort
 
@@ -68,7 +68,8 @@ def test_samples_trained_is_what_a_client_reports(steps):
 
     train = jax.jit(partial(train_client, build_local_update(objective, training, max(sizes))))
     clients = [client_by_id(data, jnp.int32(i), jnp.bool_(True)) for i in range(len(sizes))]
-    reported = [int(train(jnp.zeros(1), client, data, 0.1, jax.random.key(0)).samples) for client in clients]
+    assignments = [Assignment(jnp.zeros(1), client, data, 0.1, jax.random.key(0)) for client in clients]
+    reported = [int(train(assignment).samples) for assignment in assignments]
     assert reported == samples_trained(np.array(sizes), 4, 2, steps).tolist()
 
 
@@ -103,15 +104,15 @@ def test_a_round_without_clients_takes_no_time():
 
 def test_every_tier_has_its_device():
     devices = DevicesConfig(flops=(1e9, 1e8), download=(1e6,), upload=(5e5, 1e5), latency=(0.0, 0.5))
-    run = prepare(replace(SMALL, devices=devices))
+    seconds = check_run(replace(SMALL, devices=devices)).client_seconds
     # 64-16-8-10, and at f = 4 ranks of 64 x 16 / (4 x 80) = 3 and 16 x 8 / (4 x 24) = 1
     macs = 64 * 16 + 16 * 8 + 8 * 10, 3 * (64 + 16) + 1 * (16 + 8) + 8 * 10
     sent = [4 * (products + 16 + 8 + 10) for products in macs]
     samples = 3 * 20
-    assert run.client_seconds.shape == (2, 6)
+    assert seconds.shape == (2, 6)
     strong = sent[0] / 1e6 + 6 * macs[0] * samples / 1e9 + sent[0] / 5e5
     weak = 2 * 0.5 + sent[1] / 1e6 + 6 * macs[1] * samples / 1e8 + sent[1] / 1e5
-    np.testing.assert_allclose(run.client_seconds, np.repeat([[strong], [weak]], 6, axis=1), rtol=1e-12)
+    np.testing.assert_allclose(seconds, np.repeat([[strong], [weak]], 6, axis=1), rtol=1e-12)
 
 
 def test_a_deadline_that_only_the_weak_meet():

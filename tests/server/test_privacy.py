@@ -33,7 +33,7 @@ from fedhm_jax import (
 from fedhm_jax.config.validation import check_config
 from fedhm_jax.lowrank.decomposition import recover_tree
 from fedhm_jax.reporting.privacy import ASSUMPTIONS, privacy_text
-from fedhm_jax.run.preparation import plan_run
+from fedhm_jax.run.preparation import check_run
 from fedhm_jax.server.acceptance import MergeRule, update_length
 from fedhm_jax.server.aggregation import Contribution
 from fedhm_jax.server.privacy import noised, privacy_account
@@ -210,7 +210,7 @@ def test_epsilon_grows_with_rounds_and_falls_with_noise_and_delta():
 def test_the_missing_library_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "dp_accounting", None)
     with pytest.raises(ConfigError, match=r"privacy\.noise_multiplier is 4\.0, .* pip install 'fedhm-jax\[privacy\]'"):
-        plan_run(PRIVATE)
+        check_run(PRIVATE)
 
 
 # --- runs ------------------------------------------------------------------------------------------------------------
@@ -273,19 +273,19 @@ def test_strategies_without_a_bound(name, reason):
     config = replace(PRIVATE, strategy=replace(PRIVATE.strategy, name=name))
     check_config(config)
     with pytest.raises(ConfigError, match=rf"privacy\.noise_multiplier is 4\.0, but must be unset for .*{reason}"):
-        plan_run(config)
+        check_run(config)
 
 
 @pytest.mark.parametrize("name", ["fedhm", "fedavg", "fedavg_low_rank"])
 def test_strategies_with_a_bound(name):
     config = replace(PRIVATE, strategy=replace(PRIVATE.strategy, name=name), devices=DevicesConfig(dropout=0.5))
     check_config(config)
-    plan_run(config)
+    check_run(config)
 
 
 def test_static_batch_norm_and_strategies_from_outside():
     with pytest.raises(ConfigError, match="static batch norm"):
-        plan_run(replace(PRIVATE, model=ModelConfig(name="resnet8")))
-    plan_run(replace(PRIVATE, model=ModelConfig(name="resnet8", norm="group")))
+        check_run(replace(PRIVATE, model=ModelConfig(name="resnet8")))
+    check_run(replace(PRIVATE, model=ModelConfig(name="resnet8", norm="group")))
     with pytest.raises(ConfigError, match="handed over"):
-        plan_run(PRIVATE, strategy=forgetful)
+        check_run(PRIVATE, strategy=forgetful)

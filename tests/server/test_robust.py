@@ -16,7 +16,7 @@ from fedhm_jax.config.validation import check_config
 from fedhm_jax.data.client_data import client_by_id
 from fedhm_jax.engine.sharding import client_mesh
 from fedhm_jax.lowrank.decomposition import recover_tree
-from fedhm_jax.run.preparation import plan_run
+from fedhm_jax.run.preparation import check_run
 from fedhm_jax.server.acceptance import MergeRule
 from fedhm_jax.server.aggregation import Contribution
 from fedhm_jax.server.robust import clients_cut, merge_robustly, trimmed_mean
@@ -216,14 +216,14 @@ def test_strategies_that_contribute_in_the_servers_shapes_can_be_robust(name):
     for merge in ("median", "trimmed_mean"):
         config = with_rule(name, merge=merge)
         check_config(config)
-        plan_run(config)
+        check_run(config)
 
 
 @pytest.mark.parametrize("name", ["heterofl", "fedrolex", "fjord"])
 def test_strategies_that_contribute_slices_cannot(name):
     with pytest.raises(ConfigError, match=r"aggregation\.merge is 'median', but must be 'mean'.*shapes"):
-        plan_run(with_rule(name, merge="median"))
-    plan_run(with_rule(name, clip=1.0, reject=2.0))
+        check_run(with_rule(name, merge="median"))
+    check_run(with_rule(name, clip=1.0, reject=2.0))
 
 
 @pytest.mark.parametrize("weighting", ["samples", "rank_softmax"])

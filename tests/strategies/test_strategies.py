@@ -19,7 +19,7 @@ from fedhm_jax import (
     TiersConfig,
     simulate,
 )
-from fedhm_jax.run.preparation import plan_run
+from fedhm_jax.run.preparation import check_run
 from fedhm_jax.strategies import STRATEGIES, heterofl
 from fedhm_jax.tree import named_leaves
 
@@ -102,7 +102,7 @@ BY_HAND = {  # for each tier: parameters, MACs of a prediction, forward MACs of 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_costs_equal_a_hand_count(name):
     widths = (1.0, 0.5) if "widths" in STRATEGIES[name].options else None
-    costs = plan_run(replace(SMALL, strategy=StrategyConfig(name=name, widths=widths))).costs
+    costs = check_run(replace(SMALL, strategy=StrategyConfig(name=name, widths=widths))).plan.costs
     assert [(cost.parameters, cost.macs, cost.train_macs) for cost in costs] == BY_HAND[name]
     assert all(cost.bytes_down == cost.bytes_up == 4 * cost.parameters for cost in costs)
 
@@ -122,9 +122,9 @@ def test_every_strategy_runs_with_tiers_redrawn_every_round(name):
 
 @pytest.mark.parametrize("budget", ["parameters", "bytes", "macs"])
 def test_solved_widths_meet_the_budget(budget):
-    wanted = plan_run(replace(SMALL, model=ModelConfig(name="cnn"))).costs[1]
+    wanted = check_run(replace(SMALL, model=ModelConfig(name="cnn"))).plan.costs[1]
     strategy = StrategyConfig(name="heterofl", budget=budget)
-    found = plan_run(replace(SMALL, model=ModelConfig(name="cnn"), strategy=strategy)).costs[1]
+    found = check_run(replace(SMALL, model=ModelConfig(name="cnn"), strategy=strategy)).plan.costs[1]
     field = {"parameters": "parameters", "bytes": "bytes_down", "macs": "macs"}[budget]
     assert getattr(found, field) == pytest.approx(getattr(wanted, field), rel=0.03)
 
@@ -136,7 +136,7 @@ def test_a_budget_that_no_width_meets_is_refused():
         r"strategy\.budget is 'macs', but must be a budget that a width can meet; at f = 3 it is 97, and the nearest"
     )
     with pytest.raises(ConfigError, match=sentence):
-        plan_run(replace(config, strategy=StrategyConfig(name="heterofl", budget="macs")))
+        check_run(replace(config, strategy=StrategyConfig(name="heterofl", budget="macs")))
 
 
 @pytest.mark.parametrize("name", ["heterofl", "fedrolex", "fjord", "splitmix"])

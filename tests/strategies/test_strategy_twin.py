@@ -15,7 +15,7 @@ from support.strategy_twin import Hidden
 from test_twin import draw_params, to_numpy
 
 from fedhm_jax.client.objective import supervised
-from fedhm_jax.client.update import LocalTraining, build_local_update, train_client
+from fedhm_jax.client.update import Assignment, LocalTraining, build_local_update, train_client
 from fedhm_jax.data.client_data import Batch, Client, client_by_id, place_clients
 from fedhm_jax.models.build import build_model
 from fedhm_jax.strategies import fedrolex, fjord, heterofl, splitmix
@@ -469,12 +469,12 @@ def test_split_mix_trains_every_member_as_if_it_were_alone() -> None:
     @jax.jit
     def together(stack: Any) -> Any:
         update = build_local_update(strategy.objectives[0], training, 10)
-        return train_client(update, stack, client, data, jnp.asarray(0.1), KEY)
+        return train_client(update, Assignment(stack, client, data, jnp.asarray(0.1), KEY))
 
     @jax.jit
     def by_itself(member: Any) -> Any:
         update = build_local_update(supervised(setting.network, True), training, 10)
-        return train_client(update, member, client, data, jnp.asarray(0.1), KEY)
+        return train_client(update, Assignment(member, client, data, jnp.asarray(0.1), KEY))
 
     ended = together(stack)
     separate = [by_itself(jax.tree.map(lambda leaf, m=m: leaf[m], stack)) for m in range(len(alone))]
