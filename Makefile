@@ -1,15 +1,19 @@
 # Two commands: `make simulate` runs FedHM on embedded data, `make test` passes the tests. Each sets up .venv first.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
-VENV := .venv
+# Any Python from 3.11 on will do; PYTHON=... names one. The first that really runs is taken.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$python && break; done)
+VENV ?= .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 .DEFAULT_GOAL := help
-.PHONY: help simulate test lint format benchmark clean
+.PHONY: help simulate test test-long lint format benchmark clean
 
 help: ## show the commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(BIN)/.simulate: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "fedhm_jax needs Python 3.11 or newer, and none was found; PYTHON=... names one"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
@@ -21,11 +25,11 @@ $(BIN)/.test: pyproject.toml $(BIN)/.simulate
 simulate: $(BIN)/.simulate ## run FedHM on the embedded digits: make simulate ARGS="--server.rounds 50"
 	$(BIN)/fedhm simulate $(ARGS)
 
-test: $(BIN)/.test ## formatting, lint, types, tests and doctests
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q
+test: lint ## formatting, lint, types, tests and doctests
+	$(PYTEST) -m "not long"
+
+test-long: $(BIN)/.test ## what takes long and seldom tells: kills, several processes, fuzzing, soak
+	$(PYTEST) -m long
 
 lint: $(BIN)/.test ## formatting, lint and types only
 	$(BIN)/ruff format --check .
@@ -40,5 +44,5 @@ benchmark: $(BIN)/.test ## time rounds and the server step on this machine (minu
 	$(BIN)/python -m benchmarks.round_time
 	$(BIN)/python -m benchmarks.server_step
 
-clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## remove the virtual environments and caches
+	rm -rf .venv* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -36,7 +36,7 @@ from fedhm_jax.results import SimulationResult
 if TYPE_CHECKING:
     from fedhm_jax.comparison import compare
     from fedhm_jax.data import Dataset, dataset_from_arrays, load_dataset
-    from fedhm_jax.layers import Conv, LowRankConv, LowRankDense
+    from fedhm_jax.layers import Conv, LowRankConv, LowRankDense, norms
     from fedhm_jax.lowrank import Factors, factorize, recover
     from fedhm_jax.models import build_model
     from fedhm_jax.run import simulate, simulate_seeds
@@ -53,6 +53,7 @@ _HOME = {
     "dataset_from_arrays": "data",
     "factorize": "lowrank",
     "load_dataset": "data",
+    "norms": "layers",
     "recover": "lowrank",
     "simulate": "run",
     "simulate_seeds": "run",
@@ -90,6 +91,7 @@ __all__ = [
     "dataset_from_arrays",
     "factorize",
     "load_dataset",
+    "norms",
     "read_config",
     "read_study",
     "recover",

@@ -1,11 +1,13 @@
 """Imports point one way: a folder imports only from floors below its own, and enters another folder by its face."""
 
 import ast
+import runpy
 from pathlib import Path
 
 import fedhm_jax
 
 ROOT = Path(fedhm_jax.__file__).parent
+DOCS = Path(__file__).parents[1] / "docs"
 FLOORS = [
     {"errors", "files", "tree"},
     {"config", "data", "lowrank", "server"},
@@ -48,6 +50,11 @@ def test_imports_point_downward():
 def test_another_folder_is_entered_by_its_face():
     for module, imported in arrows():
         assert imported.split(".")[0] in (module.split(".")[0], imported), f"{module} imports {imported}"
+
+
+def test_the_drawing_shows_the_imports():
+    structure = runpy.run_path(str(DOCS / "structure.py"))
+    assert structure["as_text"](structure["arrows"]()) in (DOCS / "structure.svg").read_text()
 
 
 def test_numeric_code_does_not_see_the_config():
