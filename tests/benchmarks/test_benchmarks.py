@@ -32,6 +32,7 @@ def rounds():
     return list(round_time.measure(round_time.QUICK_CASES, repetitions=1))
 
 
+@pytest.mark.long
 def test_every_round_is_timed_in_every_way(rounds):
     assert [(row.model, row.tier, row.clients) for row in rounds] == [("block8", "f1", 2), ("block8", "f4", 2)]
     for row in rounds:
@@ -40,6 +41,7 @@ def test_every_round_is_timed_in_every_way(rounds):
         assert all(seconds > 0 for seconds in row.compile_seconds.values())
 
 
+@pytest.mark.long
 def test_batched_and_sequential_rounds_train_the_same_model(rounds):
     # relative to the update; rounding alone, in float32
     assert all(row.difference < 1e-4 for row in rounds)
@@ -71,6 +73,7 @@ def test_ratio_is_to_the_faster_sequential_way_and_one_client_has_no_vmap():
     assert len(report.measurements) == 9
 
 
+@pytest.mark.long
 def test_every_part_of_the_server_step_is_timed():
     rows = list(server_step.measure(server_step.QUICK_WORKLOADS, repetitions=1))
     (row,) = rows

@@ -1,9 +1,12 @@
 """The benchmark of checkpoints runs and counts what it says."""
 
+import pytest
+
 from benchmarks.checkpoints import measure_share, measure_sizes
 from benchmarks.kill_test import CONFIG
 
 
+@pytest.mark.long
 def test_sizes_and_shares_are_measured() -> None:
     ((name, size, write, read),) = measure_sizes(("mlp",), repetitions=2)
     # 32 x 32 x 3 inputs, two hidden layers of 128, ten classes, float32

@@ -18,6 +18,7 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", before)
 
 
+@pytest.mark.long
 def test_a_case_is_timed_in_every_way():
     # The left part of the identity of 6 is as good a truncation as any; of diag(3, 2, 1) only one is the best.
     kernels = {"flat": jnp.eye(6), "falling": jnp.diag(jnp.array([3.0, 2.0, 1.0]))}
@@ -52,6 +53,7 @@ def test_quick_cases_hold_matrices_and_a_model():
         assert all(min(plan.values()) >= 1 for plan in case.plans)
 
 
+@pytest.mark.long
 def test_the_server_decomposes_in_every_way_side_by_side():
     rows = list(server_step.measure(server_step.QUICK_WORKLOADS, repetitions=1, methods=("svd", "gram")))
     assert [row.label for row in rows] == ["mlp, svd", "mlp, gram"]

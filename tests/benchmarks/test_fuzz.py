@@ -7,6 +7,7 @@ from typing import Literal
 
 import hypothesis
 import jax
+import pytest
 
 from benchmarks import fuzz
 from benchmarks.fuzz import build_report
@@ -33,6 +34,7 @@ def drawn():
     return found
 
 
+@pytest.mark.long
 def test_any_config_runs_or_is_refused(tmp_path):
     done = []
     # As users have it: some of optax's optimizers mix types.

@@ -47,6 +47,7 @@ def test_shares_are_of_the_operations_seen():
     assert report.tables[0].title == "cnn: 2 ms a step"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["cnn"])
 def test_a_profiled_client_spends_time_in_convolutions(name):
     row = hot_spots.measure(name, clients=1, repetitions=1)

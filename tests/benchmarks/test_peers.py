@@ -205,6 +205,7 @@ def tiny_run():
     return list(take_turns({"tiny": workload}, PYTHONS, turns=1, rounds=1, warm_up=1, cores=1, limit=300))
 
 
+@pytest.mark.long
 def test_the_worker_of_fedhm_jax_runs(tiny_run):
     ((workload, variant, turn, measured),) = tiny_run
     assert (workload, variant, turn) == ("tiny", "fedhm_jax", 0)

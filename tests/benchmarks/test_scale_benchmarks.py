@@ -28,6 +28,7 @@ def test_training_step_counts_three_products_a_layer():
     assert training_macs(workload, initial_params(workload)) == 4 * (2 * first + 3 * rest)
 
 
+@pytest.mark.long
 def test_quick_utilisation_runs():
     rows = list(utilisation.measure(utilisation.QUICK_WORKLOADS, ("bfloat16",), Scale(2, 1, 32), 1))
     assert [row.tier for row in rows] == ["f1", "f2", "f4", "f8"]
@@ -56,12 +57,14 @@ def test_padding_of_equal_clients_is_none_and_order_helps():
     assert uneven.total < uneven.chunks
 
 
+@pytest.mark.long
 def test_unequal_clients_are_timed_per_sample():
     case = Case(alpha=0.5, clients=4, cohort=2, lanes=1, samples=80)
     workload = ragged.WORKLOAD._replace(batch_size=4)
     assert all(timing.median > 0 for timing in ragged.measure(case, workload, repetitions=1))
 
 
+@pytest.mark.long
 def test_scale_point_runs_and_its_report_divides():
     found = scale.run(Point("rounds", registered=6, cohort=3, rounds=10, model="mlp"))
     assert found.data == pytest.approx(6 * 10 * 28 * 28 / 2**20)

@@ -32,6 +32,7 @@ SMALL = SimulationConfig(
 )
 
 
+@pytest.mark.long
 def test_a_run_keeps_its_records_and_nothing_else(tmp_path):
     samples = watch(replace(SMALL, output=OutputConfig(folder=tmp_path / "run"), checkpoint=CheckpointConfig(every=9)))
     assert [sample.round for sample in samples] == list(range(1, 9))
@@ -42,6 +43,7 @@ def test_a_run_keeps_its_records_and_nothing_else(tmp_path):
     assert all(sample.memory > 50 for sample in samples), "the interpreter with JAX alone takes more"
 
 
+@pytest.mark.long
 def test_what_leaks_shows(monkeypatch):
     """Three arrays and one file a round."""
     leaked = []
@@ -74,6 +76,7 @@ def test_the_report_of_known_samples():
     assert growth.title.endswith("after the first 200")
 
 
+@pytest.mark.long
 def test_a_run_is_written_down(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(soak, "SimulationConfig", lambda **sections: SimulationConfig(**vars(SMALL) | sections))
     monkeypatch.setattr(sys, "argv", ["soak", "--rounds", "4", "--results", str(tmp_path)])

@@ -674,7 +674,8 @@ def read_labels(name, data_dir, split):
 
 
 @pytest.mark.parametrize(
-    ("name", "train_size", "shape"), [("cifar10", 50000, (32, 32, 3)), ("fashion_mnist", 60000, (28, 28, 1))]
+    ("name", "train_size", "shape"),
+    [pytest.param("cifar10", 50000, (32, 32, 3), marks=pytest.mark.long), ("fashion_mnist", 60000, (28, 28, 1))],
 )
 def test_real_sets(real, tmp_path, name, train_size, shape):
     dataset = load_dataset(name, data_dir=real, train_split="train[:2000]", cache_dir=tmp_path)

@@ -58,6 +58,7 @@ def single(folder, *flags):
     return records(folder)
 
 
+@pytest.mark.long
 def test_two_processes_give_the_run_of_one_and_write_once(tmp_path):
     rounds = ("--server.rounds", "2")
     codes, errors = ends(start(tmp_path / "two", *rounds, "--output.folder", str(tmp_path / "two")))
@@ -70,6 +71,7 @@ def test_two_processes_give_the_run_of_one_and_write_once(tmp_path):
             assert other[name] == pytest.approx(one[name], abs=2e-4, nan_ok=True)
 
 
+@pytest.mark.long
 def test_a_lost_process_is_told_and_the_run_goes_on(tmp_path):
     folder = tmp_path / "run"
     forever = ("--server.rounds", "100000", "--checkpoint.every", "1")

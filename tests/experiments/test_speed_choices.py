@@ -1,6 +1,7 @@
 """The experiment on settings that buy speed: what it varies, and the figures of its table."""
 
 import numpy as np
+import pytest
 
 from experiments.speed_choices.run import CHOICES, Arguments, config_of, run, table, write
 from fedhm_jax import SimulationConfig
@@ -29,6 +30,7 @@ def test_the_table_holds_means_and_paired_differences(tmp_path):
     assert rows[-1] == "bfloat16,global,1,93.0000"
 
 
+@pytest.mark.long
 def test_runs_differ_in_the_setting_alone():
     arguments = Arguments("compute", seeds=(3,), rounds=1)
     found = run(arguments)

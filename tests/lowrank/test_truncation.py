@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import test_twin
+from support import round_twin
 from support.strategy_battery import check_rounds, cohort, farthest, pose, setting_for
 
 from fedhm_jax import ConfigError, SimulationConfig, StrategyConfig
@@ -208,10 +208,10 @@ def test_an_unknown_method_is_refused():
     ("method", "dtype", "tolerance"),
     [("svd", np.float64, 1e-9), ("gram", np.float64, 1e-9), ("gram", np.float32, 1e-4)],
 )
-def test_rounds_equal_those_of_the_twin(method, dtype, tolerance, monkeypatch):
-    monkeypatch.setattr(test_twin, "fedhm", partial(fedhm, decomposition=method))
+def test_rounds_equal_those_of_the_twin(method, dtype, tolerance):
+    build = partial(fedhm, decomposition=method)
     with jax.enable_x64(dtype is np.float64):
-        test_twin.check_rounds(test_twin.CASES["conv"], test_twin.IN_A_ROW[:2], dtype, tolerance)
+        round_twin.check_rounds(round_twin.CASES["conv"], round_twin.IN_A_ROW[:2], dtype, tolerance, build)
 
 
 def test_the_server_starts_from_the_factors_of_the_round_before():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from test_twin import draw_params
+from support.round_twin import draw_params
 
 from fedhm_jax.layers.lowrank import Conv, LowRankDense
 from fedhm_jax.layers.norms import StaticBatchNorm

@@ -95,6 +95,7 @@ print(json.dumps([leaves, result.history]))
 """
 
 
+@pytest.mark.long
 def test_another_process(expected: SimulationResult, tmp_path: Path) -> None:
     """With other hashes of strings, so that the order of a set is another one."""
     config = tmp_path / "config.toml"

@@ -218,6 +218,7 @@ simulate(replace(config, output=replace(config.output, folder=folder)))
 """Runs a config; with a seed, kills itself at a random step on its files, most of which write checkpoints."""
 
 
+@pytest.mark.long
 def test_kill_minus_nine_changes_nothing(unbroken: SimulationResult, tmp_path: Path) -> None:
     processes = []
     for seed in (0, 1, 2):

@@ -294,7 +294,9 @@ def test_what_does_not_fit_together_is_refused_in_one_sentence(monkeypatch, tmp_
 
 
 @pytest.mark.skipif(not TFDS.exists(), reason=f"needs the prepared data sets in {TFDS}")
-@pytest.mark.parametrize(("name", "model"), [("fashion_mnist", "cnn"), ("cifar10", "resnet8")])
+@pytest.mark.parametrize(
+    ("name", "model"), [("fashion_mnist", "cnn"), pytest.param("cifar10", "resnet8", marks=pytest.mark.long)]
+)
 def test_real_images_run_from_the_cache(tmp_path, name, model):
     config = replace(
         SMALL,

@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import strategy_twin
-import twin
 from flax import linen as nn
+from support import strategy_twin, twin
+from support.round_twin import draw_params, to_numpy
 from support.strategy_twin import Hidden
-from test_twin import draw_params, to_numpy
 
 from fedhm_jax.client.objective import supervised
 from fedhm_jax.client.update import Assignment, LocalTraining, build_local_update, train_client
