@@ -22,7 +22,7 @@ def gradients(norm, dtype):
     params = module.init(keys[1], images)["params"]
     batch = Batch(images, jax.random.randint(keys[2], (12,), 0, 4), jnp.ones(12))
     objective = supervised(network_of(module, norm == "batch_static", dtype), masked=True)
-    return jax.grad(objective, has_aux=True)(params, batch, jnp.ones(4, bool), keys[2])[0]
+    return jax.jit(jax.grad(objective, has_aux=True))(params, batch, jnp.ones(4, bool), keys[2])[0]
 
 
 def flat(tree):

@@ -1,5 +1,7 @@
 """Properties of a round that hold for any engine setting."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,6 +54,19 @@ def build(factors=(1.0, 4.0), chunk=1, training=TRAINING, name="mlp"):
     return build_engine(strategy, training, max(SIZES), names, chunk), strategy.init(params, jax.random.key(2))
 
 
+@cache
+def compiled(chunk=1, steps=None, name="mlp"):
+    """The jitted round of a small model, its first server state, and a list that grows with every trace."""
+    engine, state = build(chunk=chunk, training=TRAINING._replace(steps=steps), name=name)
+    traces = []
+
+    def round_step(*args):
+        traces.append(1)
+        return engine.round_step(*args)
+
+    return jax.jit(round_step), state, traces
+
+
 def cohort(*tiers, capacity=4):
     """A cohort with the given clients in each tier."""
     ids = tuple(np.array([*tier, *[0] * (capacity - len(tier))], np.int32) for tier in tiers)
@@ -66,29 +81,27 @@ def distance(one, other):
 RATE = jnp.float32(0.05)
 
 
-@pytest.mark.parametrize(("name", "chunk"), [("mlp", 2), ("mlp", 3), ("mlp", 4), ("mlp", 16), ("cnn", 3)])
+@pytest.mark.parametrize(("name", "chunk"), [("mlp", 2), ("mlp", 3), ("mlp", 16), ("cnn", 3)])
 def test_chunks_of_clients_do_not_change_the_round(data, chunk, name):
     sampled = cohort((4, 2, 0), (5, 3, 1))
-    results = [build(chunk=size, name=name) for size in (1, chunk)]
+    programs = [compiled(chunk=size, name=name) for size in (1, chunk)]
     (one, metrics), (other, other_metrics) = (
-        jax.jit(engine.round_step)(state, data, sampled, RATE, KEY) for engine, state in results
+        round_step(state, data, sampled, RATE, KEY) for round_step, state, _ in programs
     )
     assert distance(one.params, other.params) < 1e-6
     assert distance(metrics, other_metrics) < 1e-3
-    assert distance(one.params, results[0][1].params) > 1e-2
+    assert distance(one.params, programs[0][1].params) > 1e-2
 
 
 def test_the_order_of_clients_does_not_change_the_round(data):
-    engine, state = build()
-    round_step = jax.jit(engine.round_step)
+    round_step, state, _ = compiled()
     one, _ = round_step(state, data, cohort((4, 2, 0), (5, 3, 1)), RATE, KEY)
     other, _ = round_step(state, data, cohort((0, 4, 2), (1, 3, 5)), RATE, KEY)
     assert distance(one.params, other.params) < 1e-6
 
 
 def test_the_same_key_gives_the_same_bits_and_another_key_does_not(data):
-    engine, state = build()
-    round_step = jax.jit(engine.round_step)
+    round_step, state, _ = compiled()
     sampled = cohort((4, 2, 0), (5, 3, 1))
     one, again, other = (round_step(state, data, sampled, RATE, key)[0] for key in (KEY, KEY, jax.random.key(4)))
     assert distance(one.params, again.params) == 0
@@ -96,38 +109,31 @@ def test_the_same_key_gives_the_same_bits_and_another_key_does_not(data):
 
 
 def test_one_trace_whatever_the_cohort(data):
-    engine, state = build(chunk=2)
-    traces = []
-
-    def counted(*args):
-        traces.append(1)
-        return engine.round_step(*args)
-
-    round_step = jax.jit(counted)
+    round_step, state, traces = compiled(chunk=2)
     for sampled in (cohort((4, 2, 0), (5, 3, 1)), cohort((), (1,)), cohort((2, 3, 4, 5), ()), cohort((), ())):
         state, _ = round_step(state, data, sampled, RATE, KEY)
     assert len(traces) == 1
 
 
 def test_a_round_without_clients_keeps_the_model(data):
-    engine, state = build()
-    after, metrics = jax.jit(engine.round_step)(state, data, cohort((), ()), RATE, KEY)
+    round_step, state, _ = compiled()
+    after, metrics = round_step(state, data, cohort((), ()), RATE, KEY)
     assert distance(after.params, state.params) == 0
     assert all(int(tier.clients) == int(tier.samples) == 0 for tier in metrics)
 
 
 def test_metrics_count_every_pass_over_every_sample(data):
-    engine, state = build()
-    _, (strong, weak) = jax.jit(engine.round_step)(state, data, cohort((4, 2), (1,)), RATE, KEY)
+    round_step, state, _ = compiled()
+    _, (strong, weak) = round_step(state, data, cohort((4, 2), (1,)), RATE, KEY)
     assert int(strong.samples) == TRAINING.epochs * (SIZES[4] + SIZES[2])
     assert int(weak.samples) == TRAINING.epochs * SIZES[1]
     assert (int(strong.clients), int(weak.clients)) == (2, 1)
 
 
-@pytest.mark.parametrize("steps", [1, 3, 5])
+@pytest.mark.parametrize("steps", [1, 3])
 def test_local_steps_replace_epochs(data, steps):
-    engine, state = build(training=TRAINING._replace(steps=steps))
-    _, (strong, _) = jax.jit(engine.round_step)(state, data, cohort((1,), ()), RATE, KEY)
+    round_step, state, _ = compiled(steps=steps)
+    _, (strong, _) = round_step(state, data, cohort((1,), ()), RATE, KEY)
     # client 1 has 4 samples: every step is one full batch, a pass of its own
     assert int(strong.samples) == steps * 4
 

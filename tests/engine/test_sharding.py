@@ -68,7 +68,7 @@ def test_counts_of_a_traced_length(total):
     assert counts == [len(range(index, total, 4)) for index in range(4)]
 
 
-@pytest.mark.parametrize("cohort_size", [1, 3, 7])
+@pytest.mark.parametrize("cohort_size", [1, 7])
 def test_four_devices_train_the_round_of_one(cohort_size):
     """Also where the cohort is smaller than the mesh, and where no tier's clients divide evenly."""
     assert_same(run(SMALL, 1, cohort_size=cohort_size), run(SMALL, 4, cohort_size=cohort_size), 2e-5)
