@@ -13,14 +13,7 @@ from benchmarks.round_time import RoundTime
 from benchmarks.server_step import ServerTime
 from benchmarks.timing import Timing, time_in_turn
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Nothing here depends on fast code."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def all_positive(timings):

@@ -1,6 +1,5 @@
 """The benchmark of the decompositions runs, and its errors are those over Eckart and Young's optimum."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,14 +7,7 @@ import pytest
 from benchmarks import decomposition, server_step
 from benchmarks.decomposition import Case, build_report, measure
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Nothing here depends on fast code."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.mark.long

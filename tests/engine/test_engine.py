@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from support.equality import farthest
+from support.strategy_battery import cohort
 
 from fedhm_jax.client.losses import cross_entropy
 from fedhm_jax.client.update import LocalTraining
@@ -14,7 +16,6 @@ from fedhm_jax.data.client_data import epoch_order, normalise, place_clients
 from fedhm_jax.engine.evaluation import place_evaluation
 from fedhm_jax.engine.round import build_engine
 from fedhm_jax.models.build import build_model
-from fedhm_jax.server.cohort import Cohort
 from fedhm_jax.strategies import fedhm
 from fedhm_jax.strategies.base import Setting
 
@@ -67,17 +68,6 @@ def compiled(chunk=1, steps=None, name="mlp"):
     return jax.jit(round_step), state, traces
 
 
-def cohort(*tiers, capacity=4):
-    """A cohort with the given clients in each tier."""
-    ids = tuple(np.array([*tier, *[0] * (capacity - len(tier))], np.int32) for tier in tiers)
-    return Cohort(ids, np.array([len(tier) for tier in tiers], np.int32))
-
-
-def distance(one, other):
-    differences = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), one, other)
-    return max(jax.tree.leaves(differences))
-
-
 RATE = jnp.float32(0.05)
 
 
@@ -88,24 +78,24 @@ def test_chunks_of_clients_do_not_change_the_round(data, chunk, name):
     (one, metrics), (other, other_metrics) = (
         round_step(state, data, sampled, RATE, KEY) for round_step, state, _ in programs
     )
-    assert distance(one.params, other.params) < 1e-6
-    assert distance(metrics, other_metrics) < 1e-3
-    assert distance(one.params, programs[0][1].params) > 1e-2
+    assert farthest(one.params, other.params) < 1e-6
+    assert farthest(metrics, other_metrics) < 1e-3
+    assert farthest(one.params, programs[0][1].params) > 1e-2
 
 
 def test_the_order_of_clients_does_not_change_the_round(data):
     round_step, state, _ = compiled()
     one, _ = round_step(state, data, cohort((4, 2, 0), (5, 3, 1)), RATE, KEY)
     other, _ = round_step(state, data, cohort((0, 4, 2), (1, 3, 5)), RATE, KEY)
-    assert distance(one.params, other.params) < 1e-6
+    assert farthest(one.params, other.params) < 1e-6
 
 
 def test_the_same_key_gives_the_same_bits_and_another_key_does_not(data):
     round_step, state, _ = compiled()
     sampled = cohort((4, 2, 0), (5, 3, 1))
     one, again, other = (round_step(state, data, sampled, RATE, key)[0] for key in (KEY, KEY, jax.random.key(4)))
-    assert distance(one.params, again.params) == 0
-    assert distance(one.params, other.params) > 1e-4
+    assert farthest(one.params, again.params) == 0
+    assert farthest(one.params, other.params) > 1e-4
 
 
 def test_one_trace_whatever_the_cohort(data):
@@ -118,7 +108,7 @@ def test_one_trace_whatever_the_cohort(data):
 def test_a_round_without_clients_keeps_the_model(data):
     round_step, state, _ = compiled()
     after, metrics = round_step(state, data, cohort((), ()), RATE, KEY)
-    assert distance(after.params, state.params) == 0
+    assert farthest(after.params, state.params) == 0
     assert all(int(tier.clients) == int(tier.samples) == 0 for tier in metrics)
 
 
@@ -168,8 +158,8 @@ def test_one_full_rank_tier_is_federated_averaging(images_and_labels):
                     params = jax.tree.map(lambda p, v: p - 0.05 * v, params, velocity)
             trained.append(params)
         mean = jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *trained)
-        assert distance(fast.params, mean) < 1e-12
-        assert distance(mean, start) > 1e-2
+        assert farthest(fast.params, mean) < 1e-12
+        assert farthest(mean, start) > 1e-2
 
 
 def test_evaluation_counts_each_test_sample_once(images_and_labels, data):
@@ -179,8 +169,8 @@ def test_evaluation_counts_each_test_sample_once(images_and_labels, data):
     results = [jax.jit(engine.evaluate)(state, data, test) for test in tests]
     for metrics in results:
         assert float(metrics["f1"].samples) == len(labels)
-        assert distance(metrics, results[0]) < 1e-4
-        assert distance(metrics["global"], metrics["f1"]) == 0
+        assert farthest(metrics, results[0]) < 1e-4
+        assert farthest(metrics["global"], metrics["f1"]) == 0
     model = build_model("mlp", CLASSES, hidden=(16, 8))
     logits = np.asarray(model.apply({"params": state.params}, normalise(jnp.array(images), data.mean, data.std)))
     assert float(results[0]["global"].accuracy) == (logits.argmax(1) == labels).sum()

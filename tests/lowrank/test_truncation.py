@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import round_twin
-from support.strategy_battery import check_rounds, cohort, farthest, pose, setting_for
+from support.equality import farthest
+from support.strategy_battery import check_rounds, cohort, pose, setting_for
 
 from fedhm_jax import ConfigError, SimulationConfig, StrategyConfig
 from fedhm_jax.config.validation import check_config

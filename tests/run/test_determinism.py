@@ -12,8 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from support.merging import rounds, same_bits
-from support.strategy_battery import CLASSES, cohort, farthest, setting_for
+from support.equality import farthest, same_bits, same_run, without
+from support.merging import rounds
+from support.strategy_battery import CLASSES, cohort, setting_for
 
 import fedhm_jax.run.host_loop
 from fedhm_jax import (
@@ -72,15 +73,6 @@ def dispatches(result: SimulationResult) -> set[float]:
     return {record["seconds"] for record in result.history}
 
 
-def without(history: Any, *names: str) -> list[dict[str, Any]]:
-    return [{name: value for name, value in record.items() if name not in names} for record in history]
-
-
-def assert_same(result: SimulationResult, expected: SimulationResult) -> None:
-    same_bits(result.params, expected.params)
-    assert without(result.history, "seconds") == without(expected.history, "seconds")
-
-
 # --- to the bit ------------------------------------------------------------------------------------------------------
 
 RUN = """
@@ -117,7 +109,7 @@ def test_one_round_a_dispatch(expected: SimulationResult, monkeypatch: pytest.Mo
     monkeypatch.setattr(fedhm_jax.run.host_loop, "MOST_ROUNDS", 1)
     result = simulate(SMALL)
     assert len(dispatches(result)) == SMALL.server.rounds
-    assert_same(result, expected)
+    same_run(result, expected)
 
 
 def test_evaluation_does_not_touch_training(expected: SimulationResult) -> None:
@@ -131,7 +123,7 @@ def test_evaluation_does_not_touch_training(expected: SimulationResult) -> None:
 def test_checkpoints_and_records(expected: SimulationResult, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     written = replace(SMALL, output=OutputConfig(folder=folder), checkpoint=CheckpointConfig(every=2))
-    assert_same(simulate(written), expected)
+    same_run(simulate(written), expected)
     lines = (folder / "records.jsonl").read_text().splitlines()
     assert without(map(json.loads, lines), "seconds") == without(expected.history, "seconds")
 
@@ -139,13 +131,13 @@ def test_checkpoints_and_records(expected: SimulationResult, tmp_path: Path) -> 
 def test_progress(expected: SimulationResult, capsys: pytest.CaptureFixture[str]) -> None:
     result = simulate(replace(SMALL, output=OutputConfig(progress=True)))
     assert capsys.readouterr().out
-    assert_same(result, expected)
+    same_run(result, expected)
 
 
 def test_seeds_in_one_program(expected: SimulationResult) -> None:
     """On a CPU; the seeds' largest clients differ in size."""
     other, result = simulate_seeds(SMALL, (3, SMALL.server.seed))
-    assert_same(result, expected)
+    same_run(result, expected)
     assert farthest(other.params, result.params) > 1e-2
 
 

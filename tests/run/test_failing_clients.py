@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from rich.console import Console
-from support.merging import poison, rounds, same_bits, tampering, two_tiers
-from support.strategy_battery import CLASSES, FULL_TIERS, IMAGE, cohort, farthest
+from support.equality import farthest, same_bits
+from support.merging import poison, rounds, tampering, two_tiers
+from support.strategy_battery import CLASSES, FULL_TIERS, IMAGE, cohort
 
 from fedhm_jax import (
     CheckpointConfig,

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.equality import same_run
 
 import fedhm_jax.cli
 import fedhm_jax.run.host_loop
@@ -126,14 +127,6 @@ def in_folder(config, folder, **sections):
     return replace(config, output=OutputConfig(folder), **sections)
 
 
-def assert_same(one, other):
-    """To the bit, but for wall times."""
-    for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(other.params), strict=True):
-        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
-    histories = [[{**record, "seconds": 0} for record in result.history] for result in (one, other)]
-    assert histories[0] == histories[1]
-
-
 # --- what it is -------------------------------------------------------------------------------------------------------
 
 
@@ -169,12 +162,12 @@ def test_half_the_chunk_until_it_fits_gives_the_bits_of_that_chunk(monkeypatch, 
     result = simulate(SMALL)
     assert seen == [*tried, tried[-1]]
     assert [record["clients_per_chunk"] for record in result.history] == [tried[-1]] * 2
-    assert_same(result, wanted)
+    same_run(result, wanted)
 
 
 def test_a_failure_that_shows_after_the_start_is_one_of_training(monkeypatch, accelerator):
     wanted, tried = expected(2, 4), limit(monkeypatch, 4, at_once=False)
-    assert_same(simulate(SMALL), wanted)
+    same_run(simulate(SMALL), wanted)
     assert tried == [8, 4, 4]
 
 
@@ -183,7 +176,7 @@ def test_a_resumed_run_begins_again_from_its_checkpoint(monkeypatch, accelerator
     limit(monkeypatch, 4)
     simulate(in_folder(shorter, tmp_path / "run"))
     tried = limit(monkeypatch, 4)
-    assert_same(simulate(SMALL, resume=tmp_path / "run"), wanted)
+    same_run(simulate(SMALL, resume=tmp_path / "run"), wanted)
     assert tried == [8, 4]
 
 
@@ -211,7 +204,7 @@ def test_seeds_that_share_a_program_begin_again_together(monkeypatch, accelerato
     expected = simulate_seeds(chunks(SMALL, 4), (3, 5))
     tried = limit(monkeypatch, 4)
     for one, other in zip(simulate_seeds(SMALL, (3, 5)), expected, strict=True):
-        assert_same(one, other)
+        same_run(one, other)
     assert tried == [8, 4, 4]
 
 

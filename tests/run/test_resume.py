@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import pytest
+from support.equality import same_run
 
 import fedhm_jax.reporting.run_report
 import fedhm_jax.run.host_loop
@@ -114,23 +114,6 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> SimulationResult:
     return simulate(in_folder(tmp_path_factory.mktemp("unbroken") / "run"))
 
 
-def without_time(history: Any) -> list[dict[str, Any]]:
-    """Wall time is the one thing that no two runs share."""
-    return [{name: value for name, value in record.items() if name != "seconds"} for record in history]
-
-
-def assert_same(result: SimulationResult, expected: SimulationResult) -> None:
-    """Model, history and the records on disk, bit for bit."""
-    assert jax.tree.structure(result.params) == jax.tree.structure(expected.params)
-    for one, other in zip(jax.tree.leaves(result.params), jax.tree.leaves(expected.params), strict=True):
-        assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
-    assert without_time(result.history) == without_time(expected.history)
-    assert without_time([result.final]) == without_time([expected.final])
-    if result.folder is not None:
-        lines = (result.folder / "records.jsonl").read_text().splitlines()
-        assert [json.loads(line) for line in lines] == [dict(record) for record in result.history]
-
-
 def stop_after(round: int, how: Callable[[], None]) -> list[Callable[[Any], None]]:
     return [lambda record: how() if record["round"] == round else None]
 
@@ -192,7 +175,7 @@ def test_death_at_twenty_random_moments_changes_nothing(
             simulate(in_folder(folder))
         begun = (folder / "config.toml").exists()
         result = simulate(resume=folder) if begun else simulate(in_folder(tmp_path / f"anew-{fatal}"))
-        assert_same(result, unbroken)
+        same_run(result, unbroken)
         assert not [path for path in folder.rglob("*.part") if begun]
         assert not [path for path in folder.rglob("*.old") if begun]
 
@@ -233,7 +216,7 @@ def test_kill_minus_nine_changes_nothing(unbroken: SimulationResult, tmp_path: P
     process.kill()
     for folder, process in processes:
         assert process.wait() == -signal.SIGKILL
-        assert_same(simulate(resume=folder), unbroken)
+        same_run(simulate(resume=folder), unbroken)
 
 
 # --- signals ---------------------------------------------------------------------------------------------------------
@@ -253,7 +236,7 @@ def test_a_signal_ends_the_run_after_its_round_with_a_checkpoint(
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert (folder / "checkpoints" / f"round-{round:06d}").exists()
     assert len((folder / "records.jsonl").read_text().splitlines()) == round
-    assert_same(simulate(resume=str(folder)), unbroken)
+    same_run(simulate(resume=str(folder)), unbroken)
 
 
 def test_a_second_ctrl_c_is_a_plain_one(tmp_path: Path) -> None:
@@ -268,7 +251,7 @@ def test_a_second_ctrl_c_is_a_plain_one(tmp_path: Path) -> None:
 
 def test_a_signal_in_the_last_round_stops_nothing(unbroken: SimulationResult, tmp_path: Path) -> None:
     stop = stop_after(12, lambda: signal.raise_signal(signal.SIGTERM))
-    assert_same(simulate(in_folder(tmp_path / "run"), on_round=stop), unbroken)
+    same_run(simulate(in_folder(tmp_path / "run"), on_round=stop), unbroken)
 
 
 def test_without_a_folder_ctrl_c_is_a_plain_one() -> None:
@@ -282,7 +265,7 @@ def test_a_run_in_another_thread_goes_its_way(unbroken: SimulationResult, tmp_pa
     thread = threading.Thread(target=lambda: results.append(simulate(in_folder(tmp_path / "run"))))
     thread.start()
     thread.join()
-    assert_same(results[0], unbroken)
+    same_run(results[0], unbroken)
 
 
 def test_the_command_line_goes_on_too(
@@ -291,7 +274,7 @@ def test_the_command_line_goes_on_too(
     folder = died_after(7, tmp_path / "run")
     assert main(["simulate", "--resume", str(folder)]) == 0
     assert f"Written to {folder}" in capsys.readouterr().out
-    assert_same(simulate(resume=folder), unbroken)
+    same_run(simulate(resume=folder), unbroken)
     assert main(["simulate", "--resume", str(folder)]) == 0
     assert capsys.readouterr().err == f"fedhm: the run in {folder} has finished its 12 rounds; nothing to do\n"
     assert main(["simulate", "--resume", str(folder), "--server.rounds", "13"]) == 0
@@ -320,7 +303,7 @@ def test_other_runs_go_on_as_well(tmp_path: Path, changes: dict[str, Any]) -> No
     without a state in between."""
     config = replace(SMALL, **{"server": ServerConfig(rounds=4), **changes})
     expected = simulate(in_folder(None, config))
-    assert_same(simulate(resume=died_after(3, tmp_path / "run", config)), expected)
+    same_run(simulate(resume=died_after(3, tmp_path / "run", config)), expected)
 
 
 def test_more_rounds_than_before(unbroken: SimulationResult, tmp_path: Path) -> None:
@@ -328,7 +311,7 @@ def test_more_rounds_than_before(unbroken: SimulationResult, tmp_path: Path) -> 
     folder = tmp_path / "run"
     simulate(in_folder(folder, short))
     result = simulate(SMALL, resume=folder)
-    assert_same(result, unbroken)
+    same_run(result, unbroken)
     assert read_config(folder / "config.toml") == replace(SMALL, output=OutputConfig())
     assert json.loads((folder / "summary.json").read_text())["rounds"] == 12
 
@@ -340,7 +323,7 @@ def test_a_finished_run_is_read_back_and_nothing_is_written(unbroken: Simulation
 
     before, rounds = everything(), []
     result = simulate(resume=unbroken.folder, on_round=[rounds.append])
-    assert_same(result, unbroken)
+    same_run(result, unbroken)
     assert everything() == before
     assert rounds == []
 
@@ -350,7 +333,7 @@ def test_a_run_stopped_between_its_last_round_and_its_summary_gets_one(
 ) -> None:
     folder = died_after(12, tmp_path / "run")
     assert not (folder / "summary.json").exists()
-    assert_same(simulate(resume=folder), unbroken)
+    same_run(simulate(resume=folder), unbroken)
     assert json.loads((folder / "summary.json").read_text())["rounds"] == 12
     assert (folder / "accuracy.png").exists()
 
@@ -364,7 +347,7 @@ def test_a_cut_last_record_is_made_again(unbroken: SimulationResult, tmp_path: P
     folder = died_after(5, tmp_path / "run")
     with open(folder / "records.jsonl", "a") as file:
         file.write('{"round": 6, "learning_ra')
-    assert_same(simulate(resume=folder), unbroken)
+    same_run(simulate(resume=folder), unbroken)
 
 
 # --- what does not ---------------------------------------------------------------------------------------------------
@@ -416,7 +399,7 @@ def test_fields_that_change_no_result_may_change(unbroken: SimulationResult, cop
         output=OutputConfig(folder=copy, progress=False),
         checkpoint=CheckpointConfig(every=5, keep=1),
     )
-    assert_same(simulate(config, resume=copy), unbroken)
+    same_run(simulate(config, resume=copy), unbroken)
     assert [path.name for path in (copy / "checkpoints").iterdir()] == ["round-000012"]
 
 
@@ -454,8 +437,8 @@ def test_a_damaged_checkpoint_is_named_and_the_newest_good_one_is_offered(
     assert str(caught.value).startswith(f"the checkpoint {home / 'round-000004'} has other bytes than were written")
     assert str(caught.value).endswith(f"; the newest good one is {home / 'round-000002'}")
     assert len((copy / "records.jsonl").read_text().splitlines()) == 5, "nothing was touched"
-    assert_same(simulate(resume=home / "round-000002"), unbroken)
-    assert_same(simulate(resume=copy), unbroken)
+    same_run(simulate(resume=home / "round-000002"), unbroken)
+    same_run(simulate(resume=copy), unbroken)
 
 
 def test_when_all_are_damaged_none_is_offered(copy: Path) -> None:
@@ -505,7 +488,7 @@ def test_a_run_that_had_not_finished_a_round_begins_anew(
         with pytest.raises(Death):
             simulate(in_folder(folder))
     (folder / "partition.png").unlink()
-    assert_same(simulate(resume=folder), unbroken)
+    same_run(simulate(resume=folder), unbroken)
     assert (folder / "partition.png").exists()
 
 
@@ -549,4 +532,4 @@ def test_a_disk_that_fills_up_stops_the_run_in_one_sentence(
     records = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
     assert [record["round"] for record in records] == [1, 2, 3, 4, 5]
     assert not list((folder / "checkpoints").glob("*.part"))
-    assert_same(simulate(resume=folder), unbroken)
+    same_run(simulate(resume=folder), unbroken)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+from support.equality import farthest
 
 from fedhm_jax import (
     ConfigError,
@@ -31,10 +32,6 @@ SMALL = SimulationConfig(
     local=LocalConfig(epochs=1, batch_size=8),
     server=ServerConfig(rounds=2),
 )
-
-
-def farthest(one, other):
-    return max(jax.tree.leaves(jax.tree.map(lambda a, b: float(np.abs(a - b).max()), one, other)))
 
 
 @pytest.mark.parametrize("strategy", ["fedhm", "splitmix"])

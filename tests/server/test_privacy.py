@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import optimize, stats
+from support.equality import farthest
 from support.merging import poison, rounds, tampering
-from support.strategy_battery import FULL_TIERS, client_data, cohort, farthest
+from support.strategy_battery import FULL_TIERS, client_data, cohort
 
 from fedhm_jax import (
     AggregationConfig,

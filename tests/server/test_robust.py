@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
-from support.merging import rounds, same_bits, tampering, two_tiers
+from support.equality import same_bits
+from support.merging import rounds, tampering, two_tiers
 from support.strategy_battery import FULL_TIERS, client_data, cohort, first_params
 
 from experiments.attacks.attackers import attacked

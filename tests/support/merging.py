@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from support.strategy_battery import SIZES, Build, client_data, first_params, setting_for
 
@@ -105,10 +104,3 @@ def tampering(clients: tuple[int, ...], change: Change, build: Build = fedhm, pr
 def poison(value: float) -> Change:
     """Puts one number into the first place of every array."""
     return lambda before, after: after.at[(0,) * after.ndim].set(value)
-
-
-def same_bits(one: Any, other: Any) -> None:
-    """Asserts that two trees are equal to the bit; NaN equals nothing."""
-    assert jax.tree.structure(one) == jax.tree.structure(other)
-    for mine, theirs in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
-        assert np.array_equal(np.asarray(mine), np.asarray(theirs))

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from support.equality import farthest
 
 from fedhm_jax.client.update import LocalTraining
 from fedhm_jax.data.client_data import ClientData, place_clients
@@ -112,12 +113,6 @@ def pose(build: Build, setting: Setting, *, chunk: int = 1, dtype: Any = jnp.flo
 
     state = jax.jit(strategy.init)(first_params(setting, dtype), jax.random.key(5))
     return Problem(strategy, state, jax.jit(step), traces)
-
-
-def farthest(one: Any, other: Any) -> float:
-    """Largest difference between the leaves of two trees; an ensemble of one counts as its member."""
-    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
-    return max(float(np.abs(np.asarray(a).reshape(np.shape(b)) - np.asarray(b)).max()) for a, b in pairs)
 
 
 @functools.cache
