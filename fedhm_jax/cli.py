@@ -22,7 +22,7 @@ import tyro
 from fedhm_jax.comparison import read_study
 from fedhm_jax.config import OutputConfig, SimulationConfig, check_config, read_config
 from fedhm_jax.errors import ConfigError, DivergedError, Interrupted, OutOfMemoryError
-from fedhm_jax.files import WriteError
+from fedhm_jax.files import WriteError, cache_folder
 
 _STOPPED = 1
 _BAD_INPUT = 2
@@ -200,13 +200,12 @@ def _prepare_jax(asked: _Simulate) -> None:
 def use_compilation_cache() -> None:
     """Keeps compiled programs on disk, so that the same run starts faster the next time.
 
-    They go to ``JAX_COMPILATION_CACHE_DIR`` if it is set, otherwise to ``$XDG_CACHE_HOME/fedhm_jax/programs``.
+    They go to ``JAX_COMPILATION_CACHE_DIR`` if it is set, otherwise to ``programs`` in `fedhm_jax.files.cache_folder`.
     """
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache / "fedhm_jax" / "programs"))
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "programs"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 

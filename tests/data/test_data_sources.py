@@ -445,10 +445,10 @@ def test_cache_folder_that_cannot_be_written(tmp_path):
     assert message.startswith(f"data.cache_dir is {str(tmp_path / 'file')!r}, but must be ")
 
 
-def test_cache_defaults_to_the_home_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
+def test_cache_defaults_to_the_folder_of_caches(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     CountedSource().read(None)
-    assert len(list((tmp_path / ".cache" / "fedhm_jax").iterdir())) == 1
+    assert len(list((tmp_path / "fedhm_jax").iterdir())) == 1
 
 
 def test_folder_is_decoded_once(pictures, monkeypatch):
