@@ -141,8 +141,8 @@ def build_report(samples: Sequence[Sample], command: str) -> Report:
         ("memory MiB", "records MiB", "live arrays", "open files"),
         [
             (
-                *(f"{slope(settled, 'memory'):+.2f}", f"{slope(settled, 'records'):+.2f}"),
-                *(f"{slope(settled, 'arrays'):+.2f}", f"{slope(settled, 'files'):+.2f}"),
+                *(f"{slope(settled, 'memory'):+z.2f}", f"{slope(settled, 'records'):+z.2f}"),
+                *(f"{slope(settled, 'arrays'):+z.2f}", f"{slope(settled, 'files'):+z.2f}"),
             )
         ],
     )

@@ -1,7 +1,7 @@
 """The command line: ``fedhm simulate [--config FILE] [--resume DIR] [flags]`` and ``fedhm compare STUDY [flags]``.
 
-Flags override the config file, and the config file overrides the defaults. JAX is imported only after the config has
-been read and checked, so a mistake is answered at once.
+Flags override the config file, and the config file overrides the defaults. tyro is imported for the flags of a command
+only, and JAX only after the config has been read and checked, so that help and mistakes are answered at once.
 """
 
 import argparse
@@ -12,60 +12,23 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, NoReturn
-
-import tyro
+from typing import TYPE_CHECKING, NoReturn
 
 from fedhm_jax.comparison import read_study
-from fedhm_jax.config import OutputConfig, SimulationConfig, check_config, read_config
+from fedhm_jax.config import SimulationConfig, check_config
 from fedhm_jax.errors import ConfigError, DivergedError, Interrupted, OutOfMemoryError
-from fedhm_jax.files import WriteError
+from fedhm_jax.files import WriteError, cache_folder
+
+if TYPE_CHECKING:
+    from fedhm_jax.flags import SimulateFlags
 
 _STOPPED = 1
 _BAD_INPUT = 2
 _SIGNAL = 128
 """Added to a signal's number, as shells do."""
-
-
-@dataclass(frozen=True)
-class _Simulate:
-    """Simulates federated learning: clients of different strength train smaller versions of one model.
-
-    Prints progress to standard error and the final tables to standard output, and writes records, figures and the
-    config to a new folder.
-    """
-
-    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """TOML file with a table per group below, such as [local] epochs = 2; flags override it."""
-    resume: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Folder of an interrupted run, or of one of its checkpoints: goes on with it, with the config that it began with.
-    Flags may change output.progress, checkpoint, the folders of the data, server.clients_per_chunk, and server.rounds
-    (not with a cosine schedule)."""
-    coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
-    """Address of the first of several processes that run one simulation together; see docs/scaling.md."""
-    processes: int = 1
-    """How many processes there are."""
-    process: int = 0
-    """Number of this process, from 0. The first reports and writes."""
-    simulation: Annotated[SimulationConfig, tyro.conf.arg(name="")] = field(default_factory=SimulationConfig)
-
-
-@dataclass(frozen=True)
-class _Compare:
-    """Runs a study, strategies x settings x seeds, and writes one report; started again, it goes on where it stopped.
-
-    Shows progress on standard error and prints the tables of accuracy to standard output.
-    """
-
-    study: tyro.conf.Positional[Path]
-    """TOML file of the study."""
-    folder: Path | None = None
-    """Where runs and report go; runs/<name of the file> if unset. Finished runs in it are not run again."""
-    data_dir: Path | None = None
-    """Folder of the prepared TFDS data sets, in place of the study's own."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -121,22 +84,6 @@ def _command_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _parse(flags: Sequence[str]) -> _Simulate:
-    """These flags. Config file and run folder are looked for first, since their values become the flags' defaults."""
-    file_parser = argparse.ArgumentParser(prog="fedhm simulate", add_help=False, allow_abbrev=False)
-    file_parser.add_argument("--config", type=Path)
-    file_parser.add_argument("--resume", type=Path)
-    given = file_parser.parse_known_args(flags)[0]
-    base = SimulationConfig(output=OutputConfig(progress=True))
-    if given.resume is not None:
-        from fedhm_jax.run import stored_config
-
-        base = stored_config(given.resume)
-    if given.config is not None:
-        base = read_config(given.config, base)
-    return tyro.cli(_Simulate, prog="fedhm simulate", args=flags, default=_Simulate(simulation=base))
-
-
 def _with_folder(config: SimulationConfig) -> SimulationConfig:
     """Picks ``runs/<strategy>-<data>-<time>`` when no folder was given."""
     if config.output.folder is not None:
@@ -147,9 +94,11 @@ def _with_folder(config: SimulationConfig) -> SimulationConfig:
     return replace(config, output=replace(config.output, folder=folder))
 
 
-def _simulate(flags: Sequence[str]) -> int:
+def _simulate(arguments: Sequence[str]) -> int:
     """Simulates, and prints the tables unless the run has shown them itself."""
-    asked = _parse(flags)
+    from fedhm_jax.flags import simulate_flags
+
+    asked = simulate_flags(arguments)
     config = asked.simulation
     if asked.resume is None:
         config = _with_folder(config)
@@ -182,7 +131,7 @@ def _is_over(resume: Path, config: SimulationConfig) -> bool:
     return find_start(resume, config).finished
 
 
-def _prepare_jax(asked: _Simulate) -> None:
+def _prepare_jax(asked: "SimulateFlags") -> None:
     """Settings that must be made before JAX first looks for devices."""
     import jax
 
@@ -200,13 +149,12 @@ def _prepare_jax(asked: _Simulate) -> None:
 def use_compilation_cache() -> None:
     """Keeps compiled programs on disk, so that the same run starts faster the next time.
 
-    They go to ``JAX_COMPILATION_CACHE_DIR`` if it is set, otherwise to ``$XDG_CACHE_HOME/fedhm_jax/programs``.
+    They go to ``JAX_COMPILATION_CACHE_DIR`` if it is set, otherwise to ``programs`` in `fedhm_jax.files.cache_folder`.
     """
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache / "fedhm_jax" / "programs"))
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "programs"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
@@ -219,9 +167,11 @@ def _how_to_go_on(folder: Path | None) -> str:
     return f"to go on: fedhm simulate --resume {shlex.quote(str(folder))}"
 
 
-def _compare(flags: Sequence[str]) -> int:
+def _compare(arguments: Sequence[str]) -> int:
     """Runs a study, and prints where its report is."""
-    asked = tyro.cli(_Compare, prog="fedhm compare", args=flags)
+    from fedhm_jax.flags import compare_flags
+
+    asked = compare_flags(arguments)
     study = read_study(asked.study, asked.data_dir)
     folder = Path("runs") / asked.study.stem if asked.folder is None else asked.folder
     try:

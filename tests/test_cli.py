@@ -224,13 +224,26 @@ def test_a_full_disk_is_one_sentence_and_exit_code_1(
     )
 
 
-def test_a_mistake_is_answered_before_any_slow_import() -> None:
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--help"], "0"),
+        (["--version"], "0"),
+        (["simulate", "--help"], "0 tyro"),
+        (["compare", "--help"], "0 tyro"),
+        (["simulate", "--local.epochs", "0"], "2 tyro"),
+    ],
+)
+def test_help_and_mistakes_are_answered_before_any_slow_import(argv: list[str], expected: str) -> None:
     program = (
-        "import sys; from fedhm_jax.cli import main; code = main(['simulate', '--local.epochs', '0'])\n"
-        "print(code, *sorted({'jax', 'flax', 'optax', 'matplotlib', 'tensorflow_datasets'} & set(sys.modules)))"
+        "import sys; from fedhm_jax.cli import main\n"
+        "try: code = main(sys.argv[1:])\n"
+        "except SystemExit as stop: code = stop.code\n"
+        "slow = {'jax', 'flax', 'optax', 'matplotlib', 'numpy', 'rich', 'tensorflow_datasets', 'tyro'}\n"
+        "print(code, *sorted(slow & set(sys.modules)))"
     )
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert run.stdout == "2\n"
+    run = subprocess.run([sys.executable, "-c", program, *argv], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == expected
 
 
 def test_the_module_runs_as_a_program_and_passes_the_exit_code_on() -> None:

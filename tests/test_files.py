@@ -1,4 +1,4 @@
-"""Writes that leave a whole file or none."""
+"""Writes that leave a whole file or none, and where files go that nobody asked for."""
 
 import resource
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fedhm_jax.files import WriteError, append_line, replacing, writing
+from fedhm_jax.files import WriteError, append_line, cache_folder, replacing, writing
 
 
 @pytest.fixture
@@ -41,3 +41,17 @@ def test_a_failure_is_told_once_in_one_sentence() -> None:
     with pytest.raises(WriteError) as caught, writing("all", Path("runs/a")), writing("the record", Path("runs/b")):
         raise OSError(28, "No space left on device")
     assert str(caught.value) == "the record could not be written to 'runs/b' (No space left on device)"
+
+
+@pytest.mark.parametrize(
+    ("variable", "expected"), [("/c", "/c"), ("", "/h/.cache"), ("c", "/h/.cache"), (None, "/h/.cache")]
+)
+def test_the_cache_is_where_the_system_keeps_caches(
+    variable: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the XDG base directory specification has it: a path that is not absolute is ignored."""
+    monkeypatch.setenv("HOME", "/h")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("XDG_CACHE_HOME", variable)
+    assert cache_folder() == Path(expected) / "fedhm_jax"

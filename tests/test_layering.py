@@ -17,12 +17,12 @@ FLOORS = [
     {"strategies"},
     {"engine"},
     {"run"},
-    {"comparison"},
+    {"comparison", "flags"},
     {"cli"},
     {"__init__", "__main__"},
 ]
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}
-SEE_THE_CONFIG = {"config", "results", "reporting", "run", "comparison", "cli", "__init__"}
+SEE_THE_CONFIG = {"config", "results", "reporting", "run", "comparison", "flags", "cli", "__init__"}
 
 
 def arrows():

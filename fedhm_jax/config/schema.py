@@ -28,7 +28,7 @@ class DataConfig:
     holdout: int | None = None
     """Take this many training samples away from the clients and test on them in place of the test split, to tune without looking at it."""
     cache_dir: Path | None = None
-    """Folder of the decoded, memory-mapped copies; ~/.cache/fedhm_jax if unset."""
+    """Folder of the decoded, memory-mapped copies; if unset, fedhm_jax in $XDG_CACHE_HOME or ~/.cache."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedhm_jax.errors import ConfigError
+from fedhm_jax.files import cache_folder
 
 _FORMAT = 1
 
@@ -48,7 +49,7 @@ def read_cached(split: UndecodedSplit, cache_dir: Path | None) -> tuple[np.ndarr
 
     Args:
         split: what to decode.
-        cache_dir: folder of the entries; ~/.cache/fedhm_jax if None.
+        cache_dir: folder of the entries; `fedhm_jax.files.cache_folder` if None.
 
     Returns:
         (size, height, width, channels) uint8 images, memory-mapped, and (size,) int32 labels.
@@ -64,7 +65,7 @@ def read_cached(split: UndecodedSplit, cache_dir: Path | None) -> tuple[np.ndarr
         >>> images.shape, labels.tolist()
         ((2, 2, 2, 1), [0, 1])
     """
-    folder = Path.home() / ".cache" / "fedhm_jax" if cache_dir is None else cache_dir.expanduser()
+    folder = cache_folder() if cache_dir is None else cache_dir.expanduser()
     entry = folder / _entry_name(split)
     with contextlib.suppress(OSError, ValueError, EOFError):
         return _open_entry(entry, split.title)

@@ -35,7 +35,7 @@ def load_dataset(
         test_split: split that models are evaluated on.
         train_samples: size of the random subset to use, drawn with a fixed seed; all samples if None.
         test_samples: likewise for the test split.
-        cache_dir: folder of the decoded copies; ~/.cache/fedhm_jax if None.
+        cache_dir: folder of the decoded copies; `fedhm_jax.files.cache_folder` if None.
 
     Returns:
         The data set.

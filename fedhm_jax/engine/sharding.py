@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fedhm_jax.errors import ConfigError
@@ -141,7 +141,10 @@ def client_mesh(devices: int | None) -> Mesh | None:
         raise ConfigError.of("server.devices", devices, allowed)
     if jax.process_count() > 1 and devices < there:
         raise ConfigError.of("server.devices", devices, f"{there}, all devices of all processes, or unset")
-    return None if devices == 1 else jax.make_mesh((devices,), (CLIENTS,), devices=jax.devices()[:devices])
+    if devices == 1:
+        return None
+    # The default has changed between versions of JAX.
+    return jax.make_mesh((devices,), (CLIENTS,), (AxisType.Explicit,), devices=jax.devices()[:devices])
 
 
 def spread(function: Callable[Concatenate[Share, Arguments], Result], mesh: Mesh | None) -> Callable[Arguments, Result]:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.extend import core
 
 from fedhm_jax.tree import Params
 
@@ -66,14 +65,34 @@ def count_macs(function: Callable[..., Any], *args: Any) -> int:
         >>> count_macs(jnp.dot, jax.ShapeDtypeStruct((2, 3), "float32"), jax.ShapeDtypeStruct((3, 5), "float32"))
         30
     """
-    return _jaxpr_macs(jax.make_jaxpr(function)(*args).jaxpr)
+    return _macs(jax.make_jaxpr(function)(*args))
 
 
-def _jaxpr_macs(jaxpr: core.Jaxpr) -> int:
-    return sum(_equation_macs(equation) for equation in jaxpr.eqns)
+def bodies(equation: Any) -> list[Any]:
+    """The programs inside of one step of a traced program: what a call or a loop does, every branch of a conditional.
+
+    Args:
+        equation: of ``jax.make_jaxpr(function)(*args).eqns``, or of a body's.
+
+    Returns:
+        The bodies, each with its equations as ``eqns``.
+
+    Example:
+        >>> [inner] = bodies(jax.make_jaxpr(jax.jit(abs))(-1.0).eqns[0])
+        >>> [equation.primitive.name for equation in inner.eqns]
+        ['abs']
+    """
+    values = equation.params.values()
+    parts = [part for value in values for part in (value if isinstance(value, tuple | list) else (value,))]
+    # by what they hold: the classes of traced programs differ between versions of JAX
+    return [part for part in parts if hasattr(part, "eqns")]
 
 
-def _equation_macs(equation: core.JaxprEqn) -> int:
+def _macs(program: Any) -> int:
+    return sum(_equation_macs(equation) for equation in program.eqns)
+
+
+def _equation_macs(equation: Any) -> int:
     name, params = equation.primitive.name, equation.params
     shapes = [getattr(variable.aval, "shape", ()) for variable in (*equation.invars, *equation.outvars)]
     if name == "dot_general":
@@ -82,13 +101,7 @@ def _equation_macs(equation: core.JaxprEqn) -> int:
     if name == "conv_general_dilated":
         out_features = shapes[1][params["dimension_numbers"].rhs_spec[0]]
         return math.prod(shapes[-1]) * math.prod(shapes[1]) // out_features
-    bodies = [
-        body.jaxpr if isinstance(body, core.ClosedJaxpr) else body
-        for value in params.values()
-        for body in (value if isinstance(value, tuple | list) else (value,))
-        if isinstance(body, core.ClosedJaxpr | core.Jaxpr)
-    ]
-    macs = [_jaxpr_macs(body) for body in bodies]
+    macs = [_macs(body) for body in bodies(equation)]
     if name == "while" and any(macs):
         raise ValueError("multiply-accumulates inside a while loop cannot be counted: its length is not known")
     if name == "cond":

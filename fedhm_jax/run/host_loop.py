@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from traceback import clear_frames
 from typing import Any
 
 import jax
@@ -79,6 +80,8 @@ def _begin(
             if not kept or error.clients_per_chunk is None:
                 raise
             fewer = error.clients_per_chunk
+            # An error and its frames may hold one another; there is no room for their arrays beside the next attempt's.
+            clear_frames(error.__traceback__)
         notify(f"ran out of memory with {runs[0].clients_per_chunk} clients side by side; trying {fewer}")
         runs = [
             run._replace(state=on_devices(run.state, arrays), clients_per_chunk=fewer)

@@ -76,6 +76,11 @@ def test_the_report_of_known_samples():
     assert growth.title.endswith("after the first 200")
 
 
+def test_growth_that_rounds_to_zero_has_one_sign():
+    samples = [Sample(number, 0.1, 300 - number * 1e-6, 40, 9, number * 1e-6) for number in range(1, 11)]
+    assert build_report(samples, "command").tables[1].rows == [("+0.00", "+0.00", "+0.00", "+0.00")]
+
+
 @pytest.mark.long
 def test_a_run_is_written_down(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(soak, "SimulationConfig", lambda **sections: SimulationConfig(**vars(SMALL) | sections))

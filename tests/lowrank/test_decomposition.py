@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.traced import equations
 
 from fedhm_jax.lowrank.decomposition import (
     factorize,
@@ -150,19 +151,14 @@ def test_largest_ranks_serve_every_tier():
 def test_equal_matrix_shapes_share_one_decomposition(method, shapes):
     tree, plan = jax.tree.map(jnp.float32, random_tree()), {"a/kernel": 3, "b/kernel": 1, "c/kernel": 5, "d/kernel": 2}
     earlier = factorize_tree(tree, plan, "svd")
-    jaxpr = jax.make_jaxpr(lambda tree: factorize_tree(tree, plan, method, earlier))(tree)
-    found = {name: sorted(batches(jaxpr, name)) for name in ("svd", "eigh")}
+    traced = equations(lambda tree: factorize_tree(tree, plan, method, earlier), tree)
+    found = {name: sorted(batches(traced, name)) for name in ("svd", "eigh")}
     assert {name: batch for name, batch in found.items() if batch} == shapes
 
 
-def batches(jaxpr, name):
-    """Shapes of what the decompositions of one kind are given, in the order they were traced."""
-    return [
-        equation.invars[0].aval.shape
-        for inner in [jaxpr.jaxpr, *(e.params["jaxpr"].jaxpr for e in jaxpr.eqns if "jaxpr" in e.params)]
-        for equation in inner.eqns
-        if equation.primitive.name == name
-    ]
+def batches(traced, name):
+    """Shapes of what the decompositions of one kind are given."""
+    return [equation.invars[0].aval.shape for equation in traced if equation.primitive.name == name]
 
 
 @pytest.mark.parametrize("method", METHODS)

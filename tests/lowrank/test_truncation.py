@@ -10,6 +10,7 @@ import pytest
 from support import round_twin
 from support.equality import farthest
 from support.strategy_battery import check_rounds, cohort, pose, setting_for
+from support.traced import equations
 
 from fedhm_jax import ConfigError, SimulationConfig, StrategyConfig
 from fedhm_jax.config.validation import check_config
@@ -178,13 +179,8 @@ def test_seeds_side_by_side(method):
 
 
 def primitives(function, *args):
-    """Names of all primitives that a function calls, the bodies of inner calls included."""
-    names, open_jaxprs = set(), [jax.make_jaxpr(function)(*args).jaxpr]
-    while open_jaxprs:
-        for equation in open_jaxprs.pop().eqns:
-            names.add(equation.primitive.name)
-            open_jaxprs += [inner.jaxpr for inner in equation.params.values() if hasattr(inner, "jaxpr")]
-    return names
+    """Names of all primitives that a function calls."""
+    return {equation.primitive.name for equation in equations(function, *args)}
 
 
 def test_every_method_is_what_it_says():

@@ -180,16 +180,32 @@ def test_a_resumed_run_begins_again_from_its_checkpoint(monkeypatch, accelerator
     assert tried == [8, 4]
 
 
-def test_what_failed_is_out_of_the_way_when_it_is_tried_again(monkeypatch, accelerator):
+def allocate():
+    """JAX's own error, with JAX's own frames in its traceback."""
+    jax.block_until_ready(jax.jit(lambda: jnp.zeros(2**60, jnp.uint8))())
+
+
+FAILURES = [(exhausted, True), (allocate, True), (MemoryError, True), (exhausted, False)]
+
+
+@pytest.mark.parametrize(("error", "at_once"), FAILURES)
+def test_what_failed_is_out_of_the_way_when_it_is_tried_again(monkeypatch, accelerator, error, at_once):
     """Freed at once, not when cycles of references are looked for: on the device there is no room for both."""
-    limit(monkeypatch, 4)
-    limited, failed = fedhm_jax.run.host_loop.program_of, []
+    limit(monkeypatch, 4, error=error, at_once=at_once)
+    limited, tried, failed = fedhm_jax.run.host_loop.program_of, [], []
 
     def looking(runs, most_rounds):
-        assert [program() for program in failed] == [None] * len(failed)
+        assert [thing() for thing in failed] == [None] * len(failed)
+        tried.append(runs[0].clients_per_chunk)
         program = limited(runs, most_rounds)
-        failed.append(weakref.ref(program.rounds))
-        return program
+
+        def rounds(state, *args):
+            given = jax.tree.map(jnp.copy, state)
+            failed.extend(map(weakref.ref, jax.tree.leaves(given)))
+            return program.rounds(given, *args)
+
+        failed.append(weakref.ref(rounds))
+        return program._replace(rounds=rounds)
 
     monkeypatch.setattr(fedhm_jax.run.host_loop, "program_of", looking)
     gc.disable()
@@ -197,7 +213,7 @@ def test_what_failed_is_out_of_the_way_when_it_is_tried_again(monkeypatch, accel
         simulate(SMALL)
     finally:
         gc.enable()
-    assert len(failed) == 2
+    assert tried == [8, 4]
 
 
 def test_seeds_that_share_a_program_begin_again_together(monkeypatch, accelerator):
