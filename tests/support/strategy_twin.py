@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import twin
+from support import twin
 from support.twin import Params
 
 
