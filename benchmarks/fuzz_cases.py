@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import hypothesis
 import jax
 
-from benchmarks.fuzz_configs import BASE, FIELDS, configs, tiny_data
+from benchmarks.fuzz_configs import BASE, FIELDS, configs, tiny_data, write_arrays
 from fedhm_jax import ConfigError, DivergedError, OutOfMemoryError, SimulationConfig, simulate
 
 Kind = Literal["ran", "refused", "diverged", "out of memory", "failed"]
@@ -51,7 +51,7 @@ def run_case(config: SimulationConfig, scratch: Path) -> Outcome:
 
     Args:
         config: any.
-        scratch: a folder of its own, emptied before the run; an empty file named "file" is put into it.
+        scratch: a folder of its own, emptied before the run; an empty file and a file of arrays are put into it.
 
     Returns:
         The outcome; no exception gets out.
@@ -59,6 +59,7 @@ def run_case(config: SimulationConfig, scratch: Path) -> Outcome:
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     (scratch / "file").touch()
+    write_arrays(scratch)
     data = tiny_data() if config.data == BASE.data else None
     with ExitStack() as stack:
         nowhere = stack.enter_context(open(os.devnull, "w"))

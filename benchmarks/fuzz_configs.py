@@ -44,6 +44,7 @@ _SCENES = (
     BASE,
     replace(BASE, strategy=StrategyConfig(name="heterofl", widths=(1.0, 0.5))),
     replace(BASE, aggregation=AggregationConfig(merge="median", reject=100.0)),
+    replace(BASE, partition=PartitionConfig(method="natural", min_samples=4)),
     replace(BASE, devices=DevicesConfig(flops=(1e6, 1e5), deadline=5.0, dropout=0.3)),
     replace(
         BASE,
@@ -91,9 +92,21 @@ FIELDS = tuple(
 
 
 def tiny_data() -> Dataset:
-    """Sixty training and twenty test images of 8 x 8 noise, three classes."""
+    """Sixty training and twenty test images of 8 x 8 noise, three classes, four clients."""
     images, labels = np.random.default_rng(0).random((80, 8, 8, 1)), np.arange(80) % 3
-    return dataset_from_arrays(images[:60], labels[:60], images[60:], labels[60:])
+    clients = np.arange(60) % _OWN_CLIENTS
+    return dataset_from_arrays(images[:60], labels[:60], images[60:], labels[60:], clients=clients)
+
+
+def write_arrays(scratch: Path) -> None:
+    """The file of arrays that configs may name: forty images of noise of four clients."""
+    images, numbers = np.random.default_rng(0).random((40, 8, 8)), np.arange(40)
+    labels, clients = numbers // 4 % 2, numbers % _OWN_CLIENTS
+    np.savez(scratch / _ARRAYS, images=images, labels=labels, client=clients, pair=numbers // 2)
+
+
+_OWN_CLIENTS = 4
+_ARRAYS = "small.npz"
 
 
 @st.composite
@@ -114,7 +127,8 @@ def configs(draw: st.DrawFn, scratch: Path) -> SimulationConfig:
         config = _with_tiers(config, chance.choice(_RANK_FACTORS))
     if chance.random() < 0.3:
         config = replace(config, partition=replace(config.partition, clients=chance.choice((1, 2, 5, 12))))
-    around = _Around(len(config.tiers.rank_factors), config.partition.clients, scratch)
+    clients = config.partition.clients or _OWN_CLIENTS
+    around = _Around(len(config.tiers.rank_factors), clients, scratch)
     for field in FIELDS:
         share = 0.08 if field.path in _SELDOM else 0.3
         if field.path not in ("tiers.rank_factors", "partition.clients") and chance.random() < share:
@@ -135,7 +149,15 @@ def _with_tiers(config: SimulationConfig, factors: tuple[float, ...]) -> Simulat
 
 
 _SELDOM = {
-    *("data.name", "data.train_split", "data.test_split", "data.train_samples", "data.test_samples", "data.holdout"),
+    *(
+        "data.name",
+        "data.client_feature",
+        "data.train_split",
+        "data.test_split",
+        "data.train_samples",
+        "data.test_samples",
+        "data.holdout",
+    ),
     *("partition.min_samples", "model.name", "model.full_rank_blocks", "tiers.shares", "tiers.counts"),
     *("strategy.widths", "strategy.weighting", "aggregation.merge", "privacy.noise_multiplier", "devices.deadline"),
     *("local.schedule", "local.batch_size", "local.optimizer", "output.folder"),
@@ -171,14 +193,15 @@ def _optimizers() -> tuple[str, ...]:
 
 
 _SENSIBLE: Mapping[str, Callable[[_Around], Any]] = {
-    "data.name": lambda _: ("digits", "folder", "cifar10", "mnist"),
-    "data.data_dir": lambda around: (None, around.scratch / "nowhere"),
+    "data.name": lambda _: ("digits", "npz", "folder", "cifar10", "mnist"),
+    "data.data_dir": lambda around: (None, around.scratch / "nowhere", around.scratch / _ARRAYS),
     "data.train_split": lambda _: ("train", "test"),
     "data.test_split": lambda _: ("test", "train"),
     "data.train_samples": lambda _: (None, 60, 1437),
     "data.test_samples": lambda _: (None, 20, 360),
     "data.holdout": lambda _: (None, 5, 20),
     "data.cache_dir": lambda around: (None, around.scratch / "cache"),
+    "data.client_feature": lambda _: (None, "client", "pair"),
     "partition.clients": lambda _: (1, 2, 4, 12),
     "partition.alpha": lambda _: (0.5, 1e-6, 0.1, 10.0, 1e6, 1),
     "partition.min_samples": lambda _: (2, 1, 4, 15, 16),
@@ -269,7 +292,9 @@ def _nonsense(field: Field, around: _Around) -> st.SearchStrategy[Any]:
     """Values of the wrong type, out of range, or of the wrong length; some turn out to be fine."""
     left_out = _LEFT_OUT.get(field.path, lambda value: False)
     values = (value for value in _odd(field.annotation, around) if not left_out(value))
-    return st.one_of(st.sampled_from(tuple(values)), st.sampled_from(_WRONG_TYPES))
+    # a text is a path as well, and would be one beside the caller's files
+    wrong = [value for value in _WRONG_TYPES if not (isinstance(value, str) and Path in get_args(field.annotation))]
+    return st.one_of(st.sampled_from(tuple(values)), st.sampled_from(wrong))
 
 
 def _odd(annotation: Any, around: _Around) -> tuple[Any, ...]:
@@ -291,8 +316,9 @@ def _odd(annotation: Any, around: _Around) -> tuple[Any, ...]:
     return (True, False, None)
 
 
-def _odd_places(scratch: Path) -> tuple[Path, ...]:
+def _odd_places(scratch: Path) -> tuple[Path | str, ...]:
     return (
         *(scratch, scratch / "file", scratch / "file" / "run", scratch / ("x" * 300), scratch / "nul\0l"),
+        str(scratch / "text"),
         *(Path("/proc/nope"), Path("/dev/null"), Path(""), scratch / "~" / ".." / "run", Path("~nobody-here/run")),
     )

@@ -10,6 +10,7 @@ import tyro
 
 from experiments.stand_in import stand_in
 from fedhm_jax import Study, read_study
+from fedhm_jax.config import number_of_clients
 from fedhm_jax.config.config_file import config_from_dict
 from fedhm_jax.config.validation import check_config
 from fedhm_jax.results import TierCost
@@ -57,7 +58,8 @@ def tier_costs(study: Study, setting: str, strategy: str) -> tuple[TierCost, ...
     """
     config = config_from_dict({"strategy": {"name": strategy}}, study.settings[setting])
     check_config(config)
-    clients = config.partition.clients
+    clients = number_of_clients(config.partition)
+    assert clients is not None  # no study here deals by the data's own clients
     # twice what equal slices need, so that unequal ones reach their floor
     samples = 2 * clients * max(config.local.batch_size, config.partition.min_samples)
     return tuple(check_run(config, stand_in(config.data.name, samples, 100)).plan.costs)

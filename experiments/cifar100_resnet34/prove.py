@@ -13,6 +13,7 @@ import tyro
 
 from experiments.stand_in import stand_in
 from fedhm_jax import SimulationConfig, SimulationResult, read_study, simulate
+from fedhm_jax.config import number_of_clients
 from fedhm_jax.config.config_file import config_from_dict
 
 HERE = Path(__file__).parent
@@ -35,7 +36,8 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     """Runs, and writes prove.md."""
     config = shortened(arguments)
-    clients = config.partition.clients
+    clients = number_of_clients(config.partition)
+    assert clients is not None  # no study here deals by the data's own clients
     result = simulate(config, data=stand_in(config.data.name, clients * arguments.samples, arguments.samples))
     (HERE / "prove.md").write_text(table(arguments, result))
 

@@ -15,7 +15,7 @@ from fedhm_jax.comparison import numbers
 from fedhm_jax.comparison.figures import curves_figure, tiers_figure
 from fedhm_jax.comparison.study import StudyResult
 from fedhm_jax.comparison.study_file import portable
-from fedhm_jax.config import SimulationConfig, config_to_toml
+from fedhm_jax.config import SimulationConfig, config_to_toml, number_of_clients
 from fedhm_jax.reporting import format_bytes, format_count
 
 _STYLE = """
@@ -137,9 +137,11 @@ def _in_words(config: SimulationConfig) -> str:
     deal = config.partition
     skew = f", alpha {deal.alpha:g}" if deal.method in ("dirichlet", "dirichlet_equal", "quantity") else ""
     work = f"{config.local.steps} steps" if config.local.steps else f"{config.local.epochs} local epochs"
-    sampled = config.server.cohort_size or max(round(config.server.participation * deal.clients), 1)
+    clients, share = number_of_clients(deal), config.server.participation
+    sampled = f"{share:g} of them" if clients is None else max(round(share * clients), 1)
     return (
-        f"{config.data.name}, {config.model.name}, {deal.clients} clients ({deal.method}{skew}), {sampled} a round, "
+        f"{config.data.name}, {config.model.name}, {'all' if clients is None else clients} clients "
+        f"({deal.method}{skew}), {config.server.cohort_size or sampled} a round, "
         f"{config.server.rounds} rounds of {work}, batch {config.local.batch_size}."
     )
 

@@ -3,6 +3,7 @@
 Standard library only, so that a typo is answered before JAX is loaded.
 """
 
+from fedhm_jax.config.clients import check_clients, number_of_clients
 from fedhm_jax.config.config_file import (
     config_from_dict,
     config_to_dict,
@@ -45,11 +46,13 @@ __all__ = [
     "SimulationConfig",
     "StrategyConfig",
     "TiersConfig",
+    "check_clients",
     "check_config",
     "check_types",
     "config_from_dict",
     "config_to_dict",
     "config_to_toml",
+    "number_of_clients",
     "read_config",
     "read_toml",
     "write_config",

@@ -43,11 +43,12 @@ def config_from_dict(values: Mapping[str, Any], defaults: SimulationConfig | Non
             raise _unknown(section)
         if not isinstance(given, Mapping):
             raise ConfigError.of(section, given, f"a table, with keys such as {_keys(section)[0]}")
-        hints = get_type_hints(sections[section])
+        known = get_type_hints(sections[section])
         for key in given:
-            if key not in hints:
+            if key not in known:
                 raise _unknown(f"{section}.{key}")
-        changes = {key: _converted(value, hints[key]) for key, value in given.items()}
+        # TOML knows no tuples; everything else stays as it is, for the type check to judge
+        changes = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
         config = replace(config, **{section: replace(getattr(config, section), **changes)})
     check_types(config)
     return config
@@ -111,8 +112,8 @@ def config_to_dict(config: SimulationConfig) -> dict[str, dict[str, Any]]:
         Sections, each a mapping from field name to value, paths as strings.
 
     Example:
-        >>> config_to_dict(SimulationConfig())["partition"]["clients"]
-        20
+        >>> config_to_dict(SimulationConfig())["partition"]["alpha"]
+        0.5
     """
     return {
         section: {
@@ -151,15 +152,6 @@ def write_config(config: SimulationConfig, path: Path | str) -> None:
         True
     """
     Path(path).write_text(config_to_toml(config), encoding="utf-8")
-
-
-def _converted(value: Any, annotation: Any) -> Any:
-    """TOML knows neither tuples nor paths; everything else stays as it is, for the type check to judge."""
-    if isinstance(value, list):
-        return tuple(value)
-    if isinstance(value, str) and annotation == Path | None:
-        return Path(value)
-    return value
 
 
 def _keys(section: str) -> list[str]:

@@ -60,7 +60,7 @@ _WORDS = {
     int: ("an integer", "integers"),
     float: ("a finite number", "finite numbers"),
     str: ("a string", "strings"),
-    Path: ("a path (pathlib.Path)", ""),
+    Path: ("a path", ""),
     type(None): ("None", ""),
 }
 """How a type is called, one of it and several."""

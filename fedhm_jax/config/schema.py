@@ -9,14 +9,21 @@ from pathlib import Path
 from typing import Literal
 
 
+def _as_paths(section: object, *names: str) -> None:
+    """Paths may be given as strings; a field holds a path in any case."""
+    for name in names:
+        if isinstance(value := getattr(section, name), str):
+            object.__setattr__(section, name, Path(value))
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Which images the clients learn from."""
 
     name: str = "digits"
-    """"digits" (embedded), "folder" (images in data_dir/<split>/<class>/), or any TFDS image-classification name, such as "cifar10"."""
+    """"digits" (embedded), "npz" (arrays in the file data_dir), "folder" (images in data_dir/<split>/<class>/ or data_dir/<split>/<client>/<class>/), or any TFDS image-classification name, such as "cifar10"."""
     data_dir: Path | None = None
-    """Folder of the prepared TFDS data sets, or of the images when name is "folder"; TFDS's own default if unset."""
+    """Folder of the prepared TFDS data sets, or of the images when name is "folder", or the file of the arrays when name is "npz"; TFDS's own default if unset."""
     train_split: str = "train"
     """Split that is dealt out to the clients."""
     test_split: str = "test"
@@ -29,20 +36,25 @@ class DataConfig:
     """Take this many training samples away from the clients and test on them in place of the test split, to tune without looking at it."""
     cache_dir: Path | None = None
     """Folder of the decoded, memory-mapped copies; if unset, fedhm_jax in $XDG_CACHE_HOME or ~/.cache."""
+    client_feature: str | None = None
+    """Feature of a TFDS set, or array of an npz file, that says which client a training sample is of (natural partition); if unset, an npz file's array "client", if it has one."""
+
+    def __post_init__(self) -> None:
+        _as_paths(self, "data_dir", "cache_dir")
 
 
 @dataclass(frozen=True)
 class PartitionConfig:
     """How training samples are dealt out to clients."""
 
-    method: Literal["iid", "dirichlet", "dirichlet_equal", "shards", "quantity"] = "iid"
-    """iid: shuffled, equal sizes. dirichlet: label skew, sizes follow. dirichlet_equal: label skew, equal sizes. shards: few classes a client. quantity: sizes skewed, labels iid."""
-    clients: int = 20
-    """Number of registered clients."""
+    method: Literal["iid", "dirichlet", "dirichlet_equal", "shards", "quantity", "natural", "given"] = "iid"
+    """iid: shuffled, equal sizes. dirichlet: label skew, sizes follow. dirichlet_equal: label skew, equal sizes. shards: few classes a client. quantity: sizes skewed, labels iid. natural: the data's own clients. given: what simulate(partition=...) is handed, from Python only."""
+    clients: int | None = None
+    """Number of registered clients; if unset 20, and with natural all that have min_samples (fewer are drawn at random)."""
     alpha: float = 0.5
     """Concentration of the Dirichlet draws (dirichlet, dirichlet_equal, quantity); smaller is more skewed."""
     min_samples: int = 16
-    """Floor on a client's number of samples (dirichlet, quantity)."""
+    """Floor on a client's number of samples (dirichlet, quantity); clients with fewer are left out (natural)."""
     classes_per_client: int = 2
     """Number of label shards a client receives (shards)."""
 
@@ -70,7 +82,7 @@ class TiersConfig:
     shares: tuple[float, ...] | None = None
     """Share of the clients in each tier, summing to 1; equal shares if unset. Not together with counts."""
     counts: tuple[int, ...] | None = None
-    """Number of clients in each tier, summing to partition.clients. Not together with shares."""
+    """Number of clients in each tier, summing to the number of clients. Not together with shares."""
     assignment: Literal["fixed", "dynamic"] = "fixed"
     """fixed: a client keeps its tier. dynamic: a sampled client draws its tier anew every round, with the tiers' shares."""
 
@@ -176,7 +188,7 @@ class PrivacyConfig:
     noise_multiplier: float | None = None
     """Standard deviation of the noise on the sum of updates, in units of aggregation.clip; no noise and no guarantee if unset."""
     delta: float | None = None
-    """The delta of the reported (epsilon, delta); partition.clients ** -1.1 if unset."""
+    """The delta of the reported (epsilon, delta); if unset, the number of clients ** -1.1."""
 
 
 @dataclass(frozen=True)
@@ -217,6 +229,9 @@ class OutputConfig:
     """New folder for records, figures and config. Unset: the command line picks runs/<strategy>-<data>-<time>, Python writes nothing."""
     progress: bool = False
     """Show a progress bar and tables (the command line turns this on)."""
+
+    def __post_init__(self) -> None:
+        _as_paths(self, "folder")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fedhm_jax.config.clients import check_clients, number_of_clients
 from fedhm_jax.config.field_types import check_types
 from fedhm_jax.config.schema import SimulationConfig
 from fedhm_jax.errors import ConfigError
@@ -55,6 +56,8 @@ def check_config(config: SimulationConfig) -> None:
     for relation in _RELATIONS:
         if not relation.holds(config):
             raise ConfigError.of(relation.field, _value(config, relation.field), relation.allowed.format(config=config))
+    if (clients := number_of_clients(config.partition)) is not None:
+        check_clients(config, clients)
     if config.output.folder is not None:
         _check_new_folder("output.folder", config.output.folder)
 
@@ -122,7 +125,7 @@ def _increases(values: tuple[float, ...]) -> bool:
 
 
 _RULES: tuple[_Rule, ...] = (
-    *_not_empty("data.name", "data.train_split", "data.test_split", "local.optimizer"),
+    *_not_empty("data.name", "data.train_split", "data.test_split", "data.client_feature", "local.optimizer"),
     *_possible_paths("data.data_dir", "data.cache_dir", "output.folder"),
     *_at_least(1, "data.train_samples", "data.test_samples", "data.holdout"),
     *_at_least(1, "partition.clients", "partition.min_samples", "partition.classes_per_client"),
@@ -231,11 +234,6 @@ _PRIVACY_RELATIONS: tuple[_Relation, ...] = (
         lambda config: config.devices.deadline is None,
         "unset, since who is late depends on the size of its data,",
     ),
-    _with_privacy(
-        "privacy.delta",
-        lambda config: config.privacy.delta is None or 0 < config.privacy.delta < 1 / config.partition.clients,
-        "above 0 and below 1 / partition.clients (which is {config.partition.clients})",
-    ),
 )
 
 
@@ -250,6 +248,16 @@ _RELATIONS: tuple[_Relation, ...] = (
         "data.data_dir",
         lambda config: config.data.name != "folder" or config.data.data_dir is not None,
         "the folder of the images when data.name is 'folder'",
+    ),
+    _Relation(
+        "data.data_dir",
+        lambda config: config.data.name != "npz" or config.data.data_dir is not None,
+        "the file of the arrays when data.name is 'npz'",
+    ),
+    _Relation(
+        "data.client_feature",
+        lambda config: config.data.client_feature is None or config.data.name not in ("digits", "folder"),
+        "unset when data.name is {config.data.name!r}",
     ),
     _Relation(
         "model.full_rank_blocks",
@@ -277,11 +285,6 @@ _RELATIONS: tuple[_Relation, ...] = (
         "one count per tier (tiers.rank_factors is {config.tiers.rank_factors})",
     ),
     _Relation(
-        "tiers.counts",
-        lambda config: config.tiers.counts is None or sum(config.tiers.counts) == config.partition.clients,
-        "integers that sum to partition.clients ({config.partition.clients})",
-    ),
-    _Relation(
         "strategy.widths",
         lambda config: config.strategy.widths is None or len(config.strategy.widths) == len(config.tiers.rank_factors),
         "one width per tier (tiers.rank_factors is {config.tiers.rank_factors})",
@@ -291,11 +294,6 @@ _RELATIONS: tuple[_Relation, ...] = (
         "local.milestones",
         lambda config: config.local.schedule != "step" or len(config.local.milestones) > 0,
         "one or more rounds when local.schedule is 'step'",
-    ),
-    _Relation(
-        "server.cohort_size",
-        lambda config: config.server.cohort_size is None or config.server.cohort_size <= config.partition.clients,
-        "at most partition.clients ({config.partition.clients})",
     ),
 )
 

@@ -13,6 +13,7 @@ from fedhm_jax.data.client_data import (
     place_clients,
 )
 from fedhm_jax.data.dataset import Dataset
+from fedhm_jax.data.own_clients import given, natural
 from fedhm_jax.data.partition import label_counts, partition
 from fedhm_jax.data.sources import hold_out, load_dataset
 
@@ -26,9 +27,11 @@ __all__ = [
     "dataset_from_arrays",
     "draw_batch",
     "epoch_order",
+    "given",
     "hold_out",
     "label_counts",
     "load_dataset",
+    "natural",
     "normalise",
     "partition",
     "place_clients",

@@ -16,6 +16,7 @@ def dataset_from_arrays(
     *,
     classes: int | None = None,
     name: str = "arrays",
+    clients: Any = None,
 ) -> Dataset:
     """Checks arrays and makes a `Dataset` of them.
 
@@ -29,6 +30,8 @@ def dataset_from_arrays(
         test_labels: (m,) integers in [0, classes).
         classes: number of classes; the largest label plus one if not given.
         name: shown in reports.
+        clients: (n,) id of the client that each training sample is of, integers or strings, for ``partition.method =
+            "natural"``; None if the data have no clients of their own.
 
     Returns:
         The data set, images with a channel axis.
@@ -61,7 +64,8 @@ def dataset_from_arrays(
                 f"{field} holds the label {given.max()}, but must hold labels from 0 to {classes - 1} "
                 f"(data.classes is {classes})"
             )
-    return Dataset(train, labels.astype(np.int32), test, labels_of_test.astype(np.int32), classes, name)
+    owners = None if clients is None else _as_clients(clients, len(train), "data.train_clients")
+    return Dataset(train, labels.astype(np.int32), test, labels_of_test.astype(np.int32), classes, name, owners)
 
 
 def _as_array(values: Any, field: str) -> np.ndarray:
@@ -103,3 +107,14 @@ def _as_labels(values: Any, samples: int, field: str) -> np.ndarray:
     if labels.min() < 0:
         raise ConfigError(f"{field} holds the label {labels.min()}, but must hold labels of at least 0")
     return labels
+
+
+def _as_clients(values: Any, samples: int, field: str) -> np.ndarray:
+    clients = _as_array(values, field)
+    if clients.shape != (samples,):
+        raise ConfigError(f"{field} has shape {clients.shape}, but must be ({samples},), one client id per sample")
+    if clients.dtype == object and all(isinstance(client, str) for client in clients):
+        return clients.astype(str)
+    if clients.dtype.kind not in "iuUS":
+        raise ConfigError(f"{field} is of type {clients.dtype}, but must be integers or strings")
+    return clients

@@ -1,7 +1,8 @@
 """Decoded images on disk, memory-mapped, so that a data set is decoded once and never fills memory.
 
-An entry is a folder with ``images.npy``, ``labels.npy`` and ``manifest.json``. Its name holds a fingerprint of the
-source files (path, size, time of change), so a changed source is decoded anew. Entries may be deleted at any time.
+An entry is a folder with ``images.npy``, ``labels.npy``, ``manifest.json``, and ``clients.npy`` where the source says
+whose the samples are. Its name holds a fingerprint of the source files (path, size, time of change), so a changed
+source is decoded anew. Entries may be deleted at any time.
 """
 
 import contextlib
@@ -32,6 +33,8 @@ class UndecodedSplit(NamedTuple):
         classes: number of classes.
         samples: starts decoding: ``size`` pairs of a (height, width, channels) uint8 image and its label, all
             images of one shape. Raises ConfigError where a file cannot be read, never OSError.
+        clients: reads the (size,) ids of the samples' clients, integers or strings, or raises ConfigError; None if
+            the source has none.
     """
 
     title: str
@@ -39,9 +42,24 @@ class UndecodedSplit(NamedTuple):
     size: int
     classes: int
     samples: Callable[[], Iterator[tuple[np.ndarray, int]]]
+    clients: Callable[[], np.ndarray] | None = None
 
 
-def read_cached(split: UndecodedSplit, cache_dir: Path | None) -> tuple[np.ndarray, np.ndarray]:
+class DecodedSplit(NamedTuple):
+    """A split as arrays.
+
+    Attributes:
+        images: (size, height, width, channels) uint8, memory-mapped.
+        labels: (size,) int32.
+        clients: (size,) integers or strings; None if the source has no clients.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    clients: np.ndarray | None = None
+
+
+def read_cached(split: UndecodedSplit, cache_dir: Path | None) -> DecodedSplit:
     """Opens the decoded copy of a split, writing it first where there is none or it is damaged.
 
     A copy is written to a temporary folder and then renamed, so an interrupted or a second simultaneous write never
@@ -52,7 +70,7 @@ def read_cached(split: UndecodedSplit, cache_dir: Path | None) -> tuple[np.ndarr
         cache_dir: folder of the entries; `fedhm_jax.files.cache_folder` if None.
 
     Returns:
-        (size, height, width, channels) uint8 images, memory-mapped, and (size,) int32 labels.
+        Its arrays.
 
     Raises:
         ConfigError: if the source cannot be decoded or the copy cannot be written.
@@ -61,14 +79,14 @@ def read_cached(split: UndecodedSplit, cache_dir: Path | None) -> tuple[np.ndarr
         >>> pixels = np.arange(8, dtype=np.uint8).reshape(2, 2, 2, 1)
         >>> split = UndecodedSplit("two images", (), 2, 2, lambda: zip(pixels, [0, 1]))
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     images, labels = read_cached(split, Path(folder))
-        >>> images.shape, labels.tolist()
+        ...     decoded = read_cached(split, Path(folder))
+        >>> decoded.images.shape, decoded.labels.tolist()
         ((2, 2, 2, 1), [0, 1])
     """
     folder = cache_folder() if cache_dir is None else cache_dir.expanduser()
     entry = folder / _entry_name(split)
     with contextlib.suppress(OSError, ValueError, EOFError):
-        return _open_entry(entry, split.title)
+        return _open_entry(entry, split)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as temporary:
@@ -76,7 +94,7 @@ def read_cached(split: UndecodedSplit, cache_dir: Path | None) -> tuple[np.ndarr
             written.mkdir()
             _write_entry(written, split)
             # Opened before it is published: a mapping outlives the renaming, even a removal by another process.
-            opened = _open_entry(written, split.title)
+            opened = _open_entry(written, split)
             _publish(written, entry, Path(temporary) / "replaced")
     except OSError as error:
         allowed = f"a folder that can be written and has room for the decoded images ({error})"
@@ -93,21 +111,23 @@ def _entry_name(split: UndecodedSplit) -> str:
     return f"{readable}-{digest.hexdigest()}"
 
 
-def _open_entry(entry: Path, title: str) -> tuple[np.ndarray, np.ndarray]:
+def _open_entry(entry: Path, split: UndecodedSplit) -> DecodedSplit:
     """Raises OSError, ValueError or EOFError where the entry is missing or is not what its manifest says."""
     manifest = json.loads((entry / "manifest.json").read_text(encoding="utf-8"))
     images = np.load(entry / "images.npy", mmap_mode="r")
     labels = np.load(entry / "labels.npy")
-    if manifest != _describe(entry, title, images, labels):
+    decoded = DecodedSplit(images, labels, None if split.clients is None else np.load(entry / "clients.npy"))
+    if manifest != _describe(entry, split.title, decoded):
         raise ValueError(f"{entry} does not match its manifest")
-    return images, labels
+    return decoded
 
 
-def _describe(entry: Path, title: str, images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def _describe(entry: Path, title: str, decoded: DecodedSplit) -> dict[str, Any]:
     description: dict[str, Any] = {"format": _FORMAT, "title": title}
-    for name, array in (("images.npy", images), ("labels.npy", labels)):
-        size = (entry / name).stat().st_size
-        description[name] = {"shape": list(array.shape), "dtype": str(array.dtype), "bytes": size}
+    for name, array in decoded._asdict().items():
+        if array is not None:
+            size = (entry / f"{name}.npy").stat().st_size
+            description[f"{name}.npy"] = {"shape": list(array.shape), "dtype": str(array.dtype), "bytes": size}
     return description
 
 
@@ -122,8 +142,11 @@ def _write_entry(entry: Path, split: UndecodedSplit) -> None:
             file.write(image.tobytes())
             labels[index] = label
     np.save(entry / "labels.npy", labels)
+    clients = None if split.clients is None else split.clients()
+    if clients is not None:
+        np.save(entry / "clients.npy", clients)
     images = np.load(entry / "images.npy", mmap_mode="r")
-    manifest = json.dumps(_describe(entry, split.title, images, labels))
+    manifest = json.dumps(_describe(entry, split.title, DecodedSplit(images, labels, clients)))
     (entry / "manifest.json").write_text(manifest, encoding="utf-8")
 
 

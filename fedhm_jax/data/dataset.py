@@ -15,6 +15,13 @@ class Dataset(NamedTuple):
         test_labels: (m,) int32 in [0, classes).
         classes: number of classes.
         name: shown in reports.
+        train_clients: (n,) id of the client that each training sample is of, integers or strings; None if the data
+            have no clients of their own.
+
+    Example:
+        >>> images, labels = np.zeros((3, 8, 8, 1), np.uint8), np.zeros(3, np.int32)
+        >>> Dataset(images, labels, images[:1], labels[:1], 2, "mine", np.array(["ann", "bob", "ann"]))
+        Dataset('mine': 3 training and 1 test images of shape (8, 8, 1), 2 classes, 2 clients)
     """
 
     train_images: np.ndarray
@@ -23,3 +30,10 @@ class Dataset(NamedTuple):
     test_labels: np.ndarray
     classes: int
     name: str
+    train_clients: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        numbers = f"{len(self.train_labels)} training and {len(self.test_labels)} test images"
+        own = "" if self.train_clients is None else f", {len(np.unique(self.train_clients))} clients"
+        shape = self.train_images.shape[1:]
+        return f"Dataset({self.name!r}: {numbers} of shape {shape}, {self.classes} classes{own})"

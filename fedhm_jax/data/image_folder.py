@@ -1,10 +1,11 @@
-"""Images in folders: <data_dir>/<split>/<class name>/<image>."""
+"""Images in folders: <data_dir>/<split>/<class name>/<image>, or <data_dir>/<split>/<client>/<class name>/<image>."""
 
 import os
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,10 +19,19 @@ _SHOWN = 8
 """Most folder names that an error message lists."""
 
 
+class _Sample(NamedTuple):
+    file: Path
+    class_name: str
+    client: str | None
+
+
 def open_image_folder(
     data_dir: Path | None, train_split: str, test_split: str
 ) -> tuple[UndecodedSplit, UndecodedSplit]:
     """Finds the images of both splits; classes are the sorted names of the class folders.
+
+    A split whose folders hold folders is one of clients: the folder's name is the client's id, and the folders in it
+    are classes, not every one at every client. The other split may be either.
 
     Every image must have the same size and 8 bits a channel. Images have one channel if all of both splits are
     grayscale, else three (RGB); transparency is dropped.
@@ -56,42 +66,61 @@ def open_image_folder(
         raise ConfigError.of("data.data_dir", str(root), "an existing folder")
     train = _list_split(root, train_split, "data.train_split")
     test = _list_split(root, test_split, "data.test_split")
-    if train.keys() != test.keys():
-        differing = ", ".join(sorted(train.keys() ^ test.keys())[:5])
+    classes = {sample.class_name for sample in train}
+    if differing_classes := classes ^ {sample.class_name for sample in test}:
+        differing = ", ".join(sorted(differing_classes)[:5])
         raise ConfigError.of(
             "data.test_split",
             test_split,
             f"a split with the same class folders as {train_split!r}, unlike: {differing}",
         )
-    files = tuple(file for split in (train, test) for members in split.values() for file in members)
+    files = tuple(sample.file for split in (train, test) for sample in split)
+    labels = {name: label for label, name in enumerate(sorted(classes))}
 
     @cache
     def common_mode() -> str:
         return _common_mode(root, files)
 
-    def undecoded(split: str, members: dict[str, list[Path]]) -> UndecodedSplit:
-        labelled = [(file, label) for label, name in enumerate(members) for file in members[name]]
+    def undecoded(split: str, found: list[_Sample]) -> UndecodedSplit:
+        labelled = [(sample.file, labels[sample.class_name]) for sample in found]
         samples = partial(_decode, root, labelled, common_mode)
-        return UndecodedSplit(f"{root.resolve().name} {split}", files, len(labelled), len(members), samples)
+        clients = None if found[0].client is None else lambda: np.array([sample.client for sample in found])
+        return UndecodedSplit(f"{root.resolve().name} {split}", files, len(found), len(classes), samples, clients)
 
     return undecoded(train_split, train), undecoded(test_split, test)
 
 
-def _list_split(root: Path, split: str, field: str) -> dict[str, list[Path]]:
-    """The image files of each class, both sorted by name."""
+def _list_split(root: Path, split: str, field: str) -> list[_Sample]:
+    """All image files, sorted by client, class and name."""
     if not split or not os.path.isdir(root / split):
         names = [repr(folder.name) for folder in _subfolders(root)]
         more = ", ..." if len(names) > _SHOWN else ""
         found = ", ".join(names[:_SHOWN]) + more if names else "none"
         raise ConfigError.of(field, split, f"a folder inside {root} (found: {found})")
-    classes = {folder.name: _images_in(folder) for folder in _subfolders(root / split)}
-    if not classes:
+    folders = _subfolders(root / split)
+    if not folders:
         raise ConfigError.of(field, split, f"a folder that holds one folder per class, and {root / split} holds none")
-    for name, images in classes.items():
-        if not images:
-            allowed = f"a split with png, jpg or jpeg images of every class, and {root / split / name} holds none"
+    deeper = [folder for folder in folders if _subfolders(folder)]
+    if not deeper:
+        return [sample for folder in folders for sample in _list_class(folder, None, split, field)]
+    for folder in folders:
+        if folder not in deeper or _images_in(folder):
+            allowed = f"a split whose folders all hold classes, as {deeper[0]}, or all hold images, as {folder}"
             raise ConfigError.of(field, split, allowed)
-    return classes
+    return [
+        sample
+        for client in folders
+        for folder in _subfolders(client)
+        for sample in _list_class(folder, client.name, split, field)
+    ]
+
+
+def _list_class(folder: Path, client: str | None, split: str, field: str) -> list[_Sample]:
+    images = _images_in(folder)
+    if not images:
+        allowed = f"a split with png, jpg or jpeg images of every class, and {folder} holds none"
+        raise ConfigError.of(field, split, allowed)
+    return [_Sample(file, folder.name, client) for file in images]
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from fedhm_jax.data.cache import read_cached
 from fedhm_jax.data.dataset import Dataset
 from fedhm_jax.data.digits import load_digits
 from fedhm_jax.data.image_folder import open_image_folder
+from fedhm_jax.data.npz import load_npz
 from fedhm_jax.data.tfds import open_tfds
 from fedhm_jax.errors import ConfigError
 
@@ -23,19 +24,23 @@ def load_dataset(
     train_samples: int | None = None,
     test_samples: int | None = None,
     cache_dir: Path | None = None,
+    client_feature: str | None = None,
 ) -> Dataset:
     """Loads the training and the test split of a data set.
 
     Sets that are read from image files are decoded once, into memory-mapped copies (`fedhm_jax.data.cache`).
 
     Args:
-        name: "digits", "folder" or the name of a TFDS image-classification set.
-        data_dir: folder of the images (folder) or of the prepared sets (TFDS; its own default if None).
+        name: "digits", "npz", "folder" or the name of a TFDS image-classification set.
+        data_dir: folder of the images (folder), file of the arrays (npz), or folder of the prepared sets (TFDS; its own
+            default if None).
         train_split: split that is dealt out to the clients.
         test_split: split that models are evaluated on.
         train_samples: size of the random subset to use, drawn with a fixed seed; all samples if None.
         test_samples: likewise for the test split.
         cache_dir: folder of the decoded copies; `fedhm_jax.files.cache_folder` if None.
+        client_feature: feature (TFDS) or array (npz) with the id of each training sample's client; an npz file's array
+            "client", if it has one, when None.
 
     Returns:
         The data set.
@@ -49,11 +54,19 @@ def load_dataset(
     """
     if name == "digits":
         dataset = load_digits(train_split, test_split)
+    elif name == "npz":
+        for field, split, only in (("train_split", train_split, "train"), ("test_split", test_split, "test")):
+            if split != only:
+                raise ConfigError.of(f"data.{field}", split, f"{only!r} when data.name is 'npz'")
+        dataset = load_npz(data_dir, client_feature)
     else:
-        dataset = _load_from_files(name, data_dir, train_split, test_split, cache_dir)
-    train = _draw_subset(dataset.train_images, dataset.train_labels, train_samples, "data.train_samples")
-    test = _draw_subset(dataset.test_images, dataset.test_labels, test_samples, "data.test_samples")
-    return Dataset(*train, *test, dataset.classes, dataset.name)
+        dataset = _load_from_files(name, data_dir, train_split, test_split, cache_dir, client_feature)
+    if train_samples is not None and train_samples != len(dataset.train_labels):
+        dataset = _with_train(dataset, _draw(len(dataset.train_labels), train_samples, "data.train_samples"))
+    if test_samples is not None and test_samples != len(dataset.test_labels):
+        rows = _draw(len(dataset.test_labels), test_samples, "data.test_samples")
+        dataset = dataset._replace(test_images=dataset.test_images[rows], test_labels=dataset.test_labels[rows])
+    return dataset
 
 
 def hold_out(dataset: Dataset, samples: int) -> Dataset:
@@ -80,35 +93,39 @@ def hold_out(dataset: Dataset, samples: int) -> Dataset:
         raise ConfigError.of("data.holdout", samples, f"below {available}, the number of training samples")
     order = np.random.default_rng(_SUBSET_SEED).permutation(available)
     tested, kept = np.sort(order[:samples]), np.sort(order[samples:])
-    return dataset._replace(
-        train_images=dataset.train_images[kept],
-        train_labels=dataset.train_labels[kept],
-        test_images=dataset.train_images[tested],
-        test_labels=dataset.train_labels[tested],
-    )
+    images, labels = dataset.train_images[tested], dataset.train_labels[tested]
+    return _with_train(dataset, kept)._replace(test_images=images, test_labels=labels)
 
 
 def _load_from_files(
-    name: str, data_dir: Path | None, train_split: str, test_split: str, cache_dir: Path | None
+    name: str,
+    data_dir: Path | None,
+    train_split: str,
+    test_split: str,
+    cache_dir: Path | None,
+    client_feature: str | None,
 ) -> Dataset:
     if name == "folder":
         train, test = open_image_folder(data_dir, train_split, test_split)
     else:
-        train, test = open_tfds(name, data_dir, train_split, test_split)
-    train_images, train_labels = read_cached(train, cache_dir)
-    test_images, test_labels = read_cached(test, cache_dir)
-    if train_images.shape[1:] != test_images.shape[1:]:
-        allowed = f"a split with images of shape {train_images.shape[1:]}, not {test_images.shape[1:]}"
+        train, test = open_tfds(name, data_dir, train_split, test_split, client_feature)
+    trained, tested = read_cached(train, cache_dir), read_cached(test, cache_dir)
+    if trained.images.shape[1:] != tested.images.shape[1:]:
+        allowed = f"a split with images of shape {trained.images.shape[1:]}, not {tested.images.shape[1:]}"
         raise ConfigError.of("data.test_split", test_split, allowed)
-    return Dataset(train_images, train_labels, test_images, test_labels, train.classes, name)
+    return Dataset(trained.images, trained.labels, tested.images, tested.labels, train.classes, name, trained.clients)
 
 
-def _draw_subset(
-    images: np.ndarray, labels: np.ndarray, samples: int | None, field: str
-) -> tuple[np.ndarray, np.ndarray]:
-    if samples is None or samples == len(labels):
-        return images, labels
-    if not 1 <= samples <= len(labels):
-        raise ConfigError.of(field, samples, f"between 1 and {len(labels)}, the number of samples available")
-    chosen = np.sort(np.random.default_rng(_SUBSET_SEED).choice(len(labels), samples, replace=False))
-    return images[chosen], labels[chosen]
+def _with_train(dataset: Dataset, rows: np.ndarray) -> Dataset:
+    """The data set with these training samples only."""
+    return dataset._replace(
+        train_images=dataset.train_images[rows],
+        train_labels=dataset.train_labels[rows],
+        train_clients=None if dataset.train_clients is None else dataset.train_clients[rows],
+    )
+
+
+def _draw(available: int, samples: int, field: str) -> np.ndarray:
+    if not 1 <= samples <= available:
+        raise ConfigError.of(field, samples, f"between 1 and {available}, the number of samples available")
+    return np.sort(np.random.default_rng(_SUBSET_SEED).choice(available, samples, replace=False))

@@ -8,7 +8,7 @@ import difflib
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ _BATCH = 256
 
 
 def open_tfds(
-    name: str, data_dir: Path | None, train_split: str, test_split: str
+    name: str, data_dir: Path | None, train_split: str, test_split: str, client_feature: str | None = None
 ) -> tuple[UndecodedSplit, UndecodedSplit]:
     """Opens two splits of a prepared TFDS image-classification set.
 
@@ -31,33 +31,40 @@ def open_tfds(
         data_dir: folder of the prepared sets; TFDS's own default if None.
         train_split: split or slice of one, such as "train" or "train[:1000]".
         test_split: likewise.
+        client_feature: feature with the id of a training sample's client, an integer or a string; no clients if None.
 
     Returns:
         The training and the test split, not decoded yet.
 
     Raises:
-        ConfigError: if the set is unknown, not prepared or does not hold labelled images, or a split does not exist.
-            Image files are read, and refused, only when the split is decoded.
+        ConfigError: if the set is unknown, does not hold labelled images, has no such feature, is not prepared, or a
+            split does not exist. Image files are read, and refused, only when the split is decoded.
 
     Example:
         >>> open_tfds("cifar1O", None, "train", "test")
         Traceback (most recent call last):
-        fedhm_jax.errors.ConfigError: data.name is 'cifar1O', but must be 'digits', 'folder' or a TFDS \
+        fedhm_jax.errors.ConfigError: data.name is 'cifar1O', but must be 'digits', 'npz', 'folder' or a TFDS \
 image-classification set; did you mean 'cifar10'?
     """
     root = None if data_dir is None else data_dir.expanduser()
     with _quiet():
         builder = _open_builder(name, root)
-        keys = _find_keys(name, builder.info)
+        keys = _find_keys(name, builder.info, client_feature)
+        _check_client_feature(builder.info, client_feature, keys)
+        if not builder.is_prepared():
+            raise ConfigError(_how_to_prepare(name, builder))
         classes = builder.info.features[keys[1]].num_classes
         files = tuple(sorted(path for path in Path(builder.data_path).iterdir() if path.is_file()))
 
-        def undecoded(split: str, field: str) -> UndecodedSplit:
+        def undecoded(split: str, field: str, own: str | None) -> UndecodedSplit:
             source = _open_source(builder, split, field)
             samples = partial(_decode, source, keys, classes, name, split, field)
-            return UndecodedSplit(f"{builder.info.full_name} {split}", files, len(source), classes, samples)
+            clients = None if own is None else partial(_read_clients, builder, own, keys[0], name, split)
+            title = f"{builder.info.full_name} {split}" + ("" if own is None else f" by {own}")
+            return UndecodedSplit(title, files, len(source), classes, samples, clients)
 
-        return undecoded(train_split, "data.train_split"), undecoded(test_split, "data.test_split")
+        train = undecoded(train_split, "data.train_split", client_feature)
+        return train, undecoded(test_split, "data.test_split", None)
 
 
 @contextlib.contextmanager
@@ -83,15 +90,13 @@ def _open_builder(name: str, root: Path | None) -> Any:
         known = tfds.list_builders(with_community_datasets=False)
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        allowed = f"'digits', 'folder' or a TFDS image-classification set{hint}"
+        allowed = f"'digits', 'npz', 'folder' or a TFDS image-classification set{hint}"
         raise ConfigError.of("data.name", name, allowed) from error
     # TFDS signals a wrong version, a broken info file and more with exceptions of many unrelated types.
     except Exception as error:
         where = "its default data_dir" if root is None else f"data.data_dir {str(root)!r}"
         allowed = f"a data set that TFDS can open from {where} ({_first_line(error)})"
         raise ConfigError.of("data.name", name, allowed) from error
-    if not builder.is_prepared():
-        raise ConfigError(_how_to_prepare(name, builder))
     return builder
 
 
@@ -106,7 +111,7 @@ def _how_to_prepare(name: str, builder: Any) -> str:
     )
 
 
-def _find_keys(name: str, info: Any) -> tuple[str, str]:
+def _find_keys(name: str, info: Any, client_feature: str | None) -> tuple[str, str]:
     """The names of the image and the label feature: the supervised keys, else the only feature of each kind."""
     import tensorflow_datasets as tfds
 
@@ -116,6 +121,8 @@ def _find_keys(name: str, info: Any) -> tuple[str, str]:
     keys = info.supervised_keys
     if keys is not None and len(keys) == 2 and keys[0] in images and keys[1] in labels:
         images, labels = [keys[0]], [keys[1]]
+    else:
+        labels = [key for key in labels if key != client_feature]
     if len(images) != 1 or len(labels) != 1:
         allowed = f"a set with one image and one class label a sample (this one has: {', '.join(sorted(features))})"
         raise ConfigError.of("data.name", name, allowed)
@@ -125,6 +132,20 @@ def _find_keys(name: str, info: Any) -> tuple[str, str]:
     if features[labels[0]].num_classes is None:
         raise ConfigError.of("data.name", name, "a set with a known number of classes")
     return images[0], labels[0]
+
+
+def _check_client_feature(info: Any, name: str | None, keys: tuple[str, str]) -> None:
+    if name is None:
+        return
+    fitting = [
+        key
+        for key, feature in info.features.items()
+        if key not in keys and feature.shape == () and np.dtype(feature.np_dtype).kind in "iuOSU"
+    ]
+    if name not in fitting:
+        found = ", ".join(repr(key) for key in sorted(fitting)) or "none"
+        allowed = f"a feature of {info.name} that is one integer or string a sample (found: {found})"
+        raise ConfigError.of("data.client_feature", name, allowed)
 
 
 def _open_source(builder: Any, split: str, field: str) -> Any:
@@ -154,27 +175,41 @@ def _decode(
 ) -> Iterator[tuple[np.ndarray, int]]:
     image_key, label_key = keys
     shape: tuple[int, ...] | None = None
+    for index, sample in enumerate(_read(source, name, split)):
+        image, label = sample[image_key], int(sample[label_key])
+        shape = shape or image.shape
+        if image.shape != shape:
+            allowed = f"a set of images of one shape, and sample {index} of {split!r} is {image.shape}, not {shape}"
+            raise ConfigError.of("data.name", name, allowed)
+        if not 0 <= label < classes:
+            allowed = f"a split whose labels are 0 to {classes - 1}, and sample {index} has label {label}"
+            raise ConfigError.of(field, split, allowed)
+        yield image, label
+
+
+def _read_clients(builder: Any, feature: str, image_key: str, name: str, split: str) -> np.ndarray:
+    """The feature of every sample; the images are left as they are."""
+    import tensorflow_datasets as tfds
+
+    with _quiet():
+        source = builder.as_data_source(split=split, decoders={image_key: tfds.decode.SkipDecoding()})
+    found = [sample[feature] for sample in _read(source, name, split)]
+    return np.array([value.decode(errors="replace") if isinstance(value, bytes) else value for value in found])
+
+
+def _read(source: Any, name: str, split: str) -> Iterator[Mapping[str, Any]]:
+    """All samples, some at a time."""
     for start in range(0, len(source), _BATCH):
-        indices = range(start, min(start + _BATCH, len(source)))
         # The decoders raise exceptions of many unrelated types on damaged files.
         try:
             with _quiet():
-                samples = source.__getitems__(list(indices))
+                samples = source.__getitems__(list(range(start, min(start + _BATCH, len(source)))))
         except Exception as error:
             raise ConfigError(
                 f"data.data_dir must hold intact files, but reading split {split!r} of {name!r} from "
                 f"{source.dataset_info.data_dir} failed ({_first_line(error)})"
             ) from error
-        for index, sample in zip(indices, samples, strict=True):
-            image, label = sample[image_key], int(sample[label_key])
-            shape = shape or image.shape
-            if image.shape != shape:
-                allowed = f"a set of images of one shape, and sample {index} of {split!r} is {image.shape}, not {shape}"
-                raise ConfigError.of("data.name", name, allowed)
-            if not 0 <= label < classes:
-                allowed = f"a split whose labels are 0 to {classes - 1}, and sample {index} has label {label}"
-                raise ConfigError.of(field, split, allowed)
-            yield image, label
+        yield from samples
 
 
 def _first_line(error: Exception) -> str:

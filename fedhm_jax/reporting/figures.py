@@ -86,6 +86,7 @@ def partition_figure(
     """
     import numpy as np
     from matplotlib.colors import PowerNorm
+    from matplotlib.ticker import MaxNLocator
 
     clients, classes = label_counts.shape
     dynamic = tier_of_client is None
@@ -122,7 +123,8 @@ def partition_figure(
     cells.set_xticks(range(clients) if named else [], [str(client) for client in order] if named else [])
     cells.tick_params(axis="x", labelsize="medium" if clients <= 25 else "x-small")
     cells.set_yticks(range(0, classes, 1 if classes <= _MOST_NAMED_CLASSES else -(-classes // 10)))
-    figure.colorbar(image, ax=cells, label="samples (white: none)", pad=0.01)
+    whole = MaxNLocator(integer=True, min_n_ticks=1)
+    figure.colorbar(image, ax=cells, label="samples (white: none)", pad=0.01, ticks=whole)
     return figure
 
 

@@ -39,11 +39,12 @@ def build_rule(
     return MergeRule(aggregation.merge, aggregation.trim, clip, reject, noise)
 
 
-def build_account(config: SimulationConfig, cohort_size: int) -> PrivacyAccount | None:
+def build_account(config: SimulationConfig, clients: int, cohort_size: int) -> PrivacyAccount | None:
     """What the run's rounds cost in privacy.
 
     Args:
         config: the run's config.
+        clients: number of registered clients.
         cohort_size: number of clients sampled each round.
 
     Returns:
@@ -52,7 +53,7 @@ def build_account(config: SimulationConfig, cohort_size: int) -> PrivacyAccount 
     Raises:
         ConfigError: the accountant's library is not installed.
     """
-    privacy, clients = config.privacy, config.partition.clients
+    privacy = config.privacy
     if privacy.noise_multiplier is None:
         return None
     delta = clients**-1.1 if privacy.delta is None else privacy.delta

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,21 +11,13 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from fedhm_jax.client import LocalTraining, optimizer_by_name
-from fedhm_jax.config import DataConfig, LocalConfig, PartitionConfig, ServerConfig, SimulationConfig
-from fedhm_jax.data import (
-    ClientData,
-    Dataset,
-    dataset_from_arrays,
-    hold_out,
-    label_counts,
-    load_dataset,
-    partition,
-    place_clients,
-)
+from fedhm_jax.config import LocalConfig, ServerConfig, SimulationConfig, check_clients
+from fedhm_jax.data import ClientData, Dataset, label_counts, place_clients
 from fedhm_jax.engine import Engine, EvaluationData, build_engine, client_mesh, place_evaluation, replicate
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.layers import ConvMethod
 from fedhm_jax.results import RunPlan, TierCost
+from fedhm_jax.run.data_preparation import build_dataset, deal, notices_of
 from fedhm_jax.run.memory import placement_error, reporting_out_of_memory
 from fedhm_jax.run.merge_preparation import build_account, build_rule
 from fedhm_jax.run.model_preparation import built_in_model, check_model
@@ -72,6 +64,7 @@ class RunParts(NamedTuple):
         statistics_seed: picks the samples that static batch norm statistics are measured on.
         mesh: the devices that its rounds spread over; None for a single one.
         plan: what reports may know.
+        notices: what was decided that the user may not expect, in lines.
     """
 
     dataset: Dataset
@@ -86,6 +79,7 @@ class RunParts(NamedTuple):
     statistics_seed: int
     mesh: Mesh | None
     plan: RunPlan
+    notices: tuple[str, ...]
 
 
 class Run(NamedTuple):
@@ -113,6 +107,7 @@ def check_run(
     data: Dataset | None = None,
     model: nn.Module | None = None,
     strategy: StrategyBuilder | None = None,
+    partition: Sequence[Any] | None = None,
 ) -> RunParts:
     """Builds the parts of a run and refuses what cannot run; nothing is compiled or put on a device.
 
@@ -121,6 +116,7 @@ def check_run(
         data: in place of ``config.data``.
         model: in place of ``config.model``.
         strategy: builder, in place of ``config.strategy.name``.
+        partition: sample indices of each client, where ``config.partition.method`` is "given".
 
     Returns:
         The parts, with the costs of every tier in their plan.
@@ -137,8 +133,9 @@ def check_run(
         np.random.SeedSequence(config.server.seed).generate_state(4).tolist()
     )
     training = _local_training(config.local)
-    dataset = _dataset(config.data, data)
-    dealt = _deal(dataset, config.partition, partition_seed)
+    dataset = build_dataset(config.data, data)
+    dealt = deal(dataset, config.data, config.partition, partition, partition_seed)
+    check_clients(config, len(dealt))
     _check_batch_size(training.batch_size, dealt)
 
     if model is None:
@@ -165,12 +162,13 @@ def check_run(
         setting=setting,
         strategy=built,
         rule=rule,
-        account=build_account(config, sampling.cohort_size),
+        account=build_account(config, len(dealt), sampling.cohort_size),
         sampling=sampling,
         client_seconds=_client_seconds(config, plan.costs, sampling.sizes),
         statistics_seed=statistics_seed,
         mesh=mesh,
         plan=plan,
+        notices=notices_of(dataset, config.partition),
     )
 
 
@@ -179,6 +177,7 @@ def prepare(
     data: Dataset | None = None,
     model: nn.Module | None = None,
     strategy: StrategyBuilder | None = None,
+    partition: Sequence[Any] | None = None,
 ) -> Run:
     """`check_run`, and then data and first model on the devices; arguments as there.
 
@@ -189,7 +188,7 @@ def prepare(
         ConfigError: as in `check_run`.
         OutOfMemoryError: data and model are too large for the device.
     """
-    parts = check_run(config, data, model, strategy)
+    parts = check_run(config, data, model, strategy, partition)
     with reporting_out_of_memory(partial(placement_error, config, len(parts.dataset.train_labels))):
         return _place(parts)
 
@@ -284,36 +283,6 @@ def _sampling(
         capacities=cohort_capacities(tiers, clients, drawn, dynamic),
         cohort_size=drawn,
         seed=cohort_seed,
-    )
-
-
-def _dataset(data: DataConfig, given: Dataset | None) -> Dataset:
-    if given is not None:
-        # A data set put together by hand passes the same checks as arrays.
-        dataset = dataset_from_arrays(*given[:4], classes=given.classes, name=given.name)
-    else:
-        dataset = load_dataset(
-            data.name,
-            data_dir=data.data_dir,
-            train_split=data.train_split,
-            test_split=data.test_split,
-            train_samples=data.train_samples,
-            test_samples=data.test_samples,
-            cache_dir=data.cache_dir,
-        )
-    return dataset if data.holdout is None else hold_out(dataset, data.holdout)
-
-
-def _deal(dataset: Dataset, dealing: PartitionConfig, seed: int) -> list[np.ndarray]:
-    return partition(
-        dealing.method,
-        dataset.train_labels,
-        dataset.classes,
-        clients=dealing.clients,
-        alpha=dealing.alpha,
-        min_samples=dealing.min_samples,
-        classes_per_client=dealing.classes_per_client,
-        seed=seed,
     )
 
 

@@ -5,6 +5,7 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flax import linen as nn
 
@@ -14,9 +15,10 @@ from fedhm_jax.engine import is_first
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.reporting import print_notice, reporting
 from fedhm_jax.results import Record, RunPlan, SimulationResult
+from fedhm_jax.run.data_preparation import with_given_clients
 from fedhm_jax.run.host_loop import Blocks, run_rounds, until_diverged, with_checkpoints
 from fedhm_jax.run.preparation import Run, prepare
-from fedhm_jax.run.resumption import Start, find_start, fingerprint_of, with_checkpoint
+from fedhm_jax.run.resumption import Start, find_start, fingerprint_of, stored_config, with_checkpoint
 from fedhm_jax.run.round_record import METRICS
 from fedhm_jax.run.seeds import can_share_a_program
 from fedhm_jax.strategies import Setting, State, Strategy
@@ -28,6 +30,7 @@ def simulate(
     data: Dataset | None = None,
     model: nn.Module | None = None,
     strategy: Callable[[Setting], Strategy] | None = None,
+    partition: Sequence[Any] | None = None,
     on_start: Sequence[Callable[[RunPlan], None]] = (),
     on_round: Sequence[Callable[[Record], None]] = (),
     resume: Path | str | None = None,
@@ -44,6 +47,7 @@ def simulate(
         model: a linen module in place of ``config.model``, called as ``module(images, mask=mask, train=train)``. Tiers
             factorize the kernels of its `LowRankDense` and `LowRankConv` layers.
         strategy: builder of a federated method in place of ``config.strategy.name``, see docs/adding_a_strategy.md.
+        partition: sample indices of each client in place of ``config.partition``, see docs/clients.md.
         on_start: called once with the run's plan, after all checks and before the first round.
         on_round: called after every round with its record.
         resume: folder of a run to go on with from its latest checkpoint, or the folder of one checkpoint. Data, model
@@ -66,20 +70,26 @@ def simulate(
         >>> sorted(result.final["accuracy"])
         ['f1', 'f2', 'f4', 'f8', 'global']
     """
+    if partition is not None:
+        own = SimulationConfig() if resume is None else stored_config(resume)
+        config = with_given_clients(own if config is None else config, partition)
     if resume is None:
         start = Start(SimulationConfig() if config is None else config, checkpoint=None, finished=False)
         check_config(start.config)
     else:
         start = find_start(resume, config)
     config = start.config
-    run = prepare(config, data, model, strategy)
+    run = prepare(config, data, model, strategy, partition)
     fingerprint = {} if config.output.folder is None else fingerprint_of(run)
     history: Sequence[Record] = ()
     if start.checkpoint is not None:
         run, history = with_checkpoint(run, start.checkpoint, fingerprint), start.checkpoint.history
     if start.finished:
         return _result(run, history, run.state)
-    blocks = until_diverged(run_rounds([run], [history], _notices([config], ())))
+    notify = _notices([config], ())
+    for notice in run.parts.notices:
+        notify(notice)
+    blocks = until_diverged(run_rounds([run], [history], notify))
     if config.output.folder is not None and is_first():
         blocks = with_checkpoints(config.output.folder, blocks, config, history, fingerprint)
     return _reported([run], blocks, on_start, on_round, None if resume is None else history)[0]
@@ -93,6 +103,7 @@ def simulate_seeds(
     data: Dataset | None = None,
     model: nn.Module | None = None,
     strategy: Callable[[Setting], Strategy] | None = None,
+    partition: Sequence[Any] | None = None,
     on_round: Sequence[Callable[[Record], None]] = (),
 ) -> tuple[SimulationResult, ...]:
     """Runs several seeds of one config as one program, compiled once; each result is that of a run of its own.
@@ -106,6 +117,7 @@ def simulate_seeds(
         data: as in `simulate`.
         model: as in `simulate`.
         strategy: as in `simulate`.
+        partition: as in `simulate`.
         on_round: called with every record of every seed. A record's ``seconds`` are its share of the wall time.
 
     Returns:
@@ -131,7 +143,7 @@ def simulate_seeds(
         replace(config, server=replace(config.server, seed=seed), output=replace(config.output, folder=place))
         for seed, place in zip(seeds, places, strict=True)
     ]
-    return simulate_together(configs, data=data, model=model, strategy=strategy, on_round=on_round)
+    return simulate_together(configs, data=data, model=model, strategy=strategy, partition=partition, on_round=on_round)
 
 
 def simulate_together(
@@ -140,6 +152,7 @@ def simulate_together(
     data: Dataset | None = None,
     model: nn.Module | None = None,
     strategy: Callable[[Setting], Strategy] | None = None,
+    partition: Sequence[Any] | None = None,
     on_start: Sequence[Callable[[RunPlan], None]] = (),
     on_round: Sequence[Callable[[Record], None]] = (),
     on_notice: Sequence[Callable[[str], None]] = (),
@@ -151,6 +164,7 @@ def simulate_together(
         data: as in `simulate`.
         model: as in `simulate`.
         strategy: as in `simulate`.
+        partition: as in `simulate`.
         on_start: called with every run's plan.
         on_round: called with every record of every run.
         on_notice: called with a line about what the runs decided for themselves.
@@ -162,13 +176,20 @@ def simulate_together(
         ConfigError: a value that cannot be run, before anything is compiled or written.
         OutOfMemoryError: as in `simulate`.
     """
+    if partition is not None:
+        configs = [with_given_clients(config, partition) for config in configs]
     for config in configs:
         check_config(config)
-    runs = [prepare(config, data, model, strategy) for config in configs]
+    runs = [prepare(config, data, model, strategy, partition) for config in configs]
     if not can_share_a_program([run.data for run in runs]):
-        alone = partial(simulate_together, data=data, model=model, strategy=strategy, on_notice=on_notice)
+        alone = partial(
+            simulate_together, data=data, model=model, strategy=strategy, partition=partition, on_notice=on_notice
+        )
         return tuple(alone([config], on_start=on_start, on_round=on_round)[0] for config in configs)
-    blocks = run_rounds(runs, [()] * len(runs), _notices(configs, on_notice))
+    notify = _notices(configs, on_notice)
+    for notice in dict.fromkeys(notice for run in runs for notice in run.parts.notices):
+        notify(notice)
+    blocks = run_rounds(runs, [()] * len(runs), notify)
     return _reported(runs, blocks, on_start, on_round)
 
 

@@ -95,7 +95,7 @@ def test_an_empty_file_is_the_default_config(tmp_path: Path) -> None:
         ({"local": {"masked_loss": 1}}, "local.masked_loss is 1, but must be True or False"),
         ({"model": {"hidden": [1, 2.5]}}, "model.hidden is (1, 2.5), but must be a tuple of integers"),
         ({"server": {"participation": float("nan")}}, "server.participation is nan, but must be a finite number"),
-        ({"output": {"folder": 3}}, "output.folder is 3, but must be a path (pathlib.Path) or None"),
+        ({"output": {"folder": 3}}, "output.folder is 3, but must be a path or None"),
     ],
 )
 def test_a_wrong_key_or_type_is_named(values: dict[str, Any], sentence: str) -> None:
@@ -130,3 +130,13 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, name: str, content:
     assert sentence.startswith(f"config file is '{tmp_path / name}', but must be ")
     assert reason in sentence
     assert "\n" not in sentence
+
+
+def test_paths_may_be_given_as_strings(tmp_path: Path) -> None:
+    given = SimulationConfig(
+        data=DataConfig(data_dir="images", cache_dir="cache"), output=OutputConfig(folder="runs/a")
+    )
+    expected = DataConfig(data_dir=Path("images"), cache_dir=Path("cache"))
+    assert given == SimulationConfig(data=expected, output=OutputConfig(folder=Path("runs/a")))
+    write_config(given, tmp_path / "config.toml")
+    assert read_config(tmp_path / "config.toml") == given

@@ -21,7 +21,7 @@ def changed(**values: Any) -> SimulationConfig:
     return config
 
 
-INTEGER_FIELDS = ["server.rounds", "local.epochs", "local.batch_size", "partition.clients", "evaluation.every"]
+INTEGER_FIELDS = ["server.rounds", "local.epochs", "local.batch_size", "partition.min_samples", "evaluation.every"]
 OPTIONAL_INTEGER_FIELDS = ["local.steps", "server.cohort_size", "server.clients_per_chunk", "data.train_samples"]
 NUMBER_FIELDS = ["local.learning_rate", "partition.alpha", "strategy.temperature", "server.participation"]
 
@@ -36,10 +36,10 @@ WRONG_TYPES = [
     ("strategy.history", 1, "True or False"),
     ("strategy.history", "yes", "True or False"),
     ("data.name", 3, "a string"),
-    ("data.data_dir", "folder", "a path (pathlib.Path) or None"),
+    ("data.data_dir", 3, "a path or None"),
     ("model.name", "vgg", "one of 'mlp', 'cnn', 'resnet8', 'resnet20', 'resnet18', 'resnet34'"),
     ("model.norm", "batch", "one of 'none', 'group', 'batch_static', 'batch_test' or None"),
-    ("partition.method", 1, "one of 'iid', 'dirichlet', 'dirichlet_equal', 'shards', 'quantity'"),
+    ("partition.method", 1, "one of 'iid', 'dirichlet', 'dirichlet_equal', 'shards', 'quantity', 'natural', 'given'"),
     ("tiers.rank_factors", 2.0, "a tuple of finite numbers"),
     ("tiers.rank_factors", [1.0, 2.0], "a tuple of finite numbers"),
     ("tiers.rank_factors", (1.0, "2"), "a tuple of finite numbers"),
@@ -77,6 +77,8 @@ WRONG_VALUES = [
     ("server.seed", 2**32, "an integer of at least 0 and below 2**32"),
     ("data.name", "", "a name that is not empty"),
     ("data.train_split", " ", "a name that is not empty"),
+    ("data.client_feature", "", "a name that is not empty"),
+    ("partition.clients", 0, "an integer of at least 1"),
     ("local.optimizer", "", "a name that is not empty"),
     ("model.hidden", (64, 0), "integers of at least 1"),
     ("tiers.rank_factors", (), "one or more numbers of at least 1, strictly increasing"),
@@ -89,7 +91,7 @@ WRONG_VALUES = [
     ("tiers.shares", (0.5, 0.5), "one share per tier (tiers.rank_factors is (1.0, 2.0, 4.0, 8.0))"),
     ("tiers.counts", (21, 0, 0, -1), "integers of at least 0"),
     ("tiers.counts", (10, 10), "one count per tier (tiers.rank_factors is (1.0, 2.0, 4.0, 8.0))"),
-    ("tiers.counts", (5, 5, 5, 4), "integers that sum to partition.clients (20)"),
+    ("tiers.counts", (5, 5, 5, 4), "integers that sum to the number of clients (20)"),
     *(
         ("strategy.widths", widths, "one or more numbers above 0 and at most 1, strictly decreasing")
         for widths in ((), (0.35, 0.5, 0.64, 1.0), (1.0, 0.5, 0.5, 0.35), (1.1, 0.5, 0.4, 0.3), (1.0, 0.5, 0.3, 0.0))
@@ -107,7 +109,7 @@ WRONG_VALUES = [
     ("devices.deadline", 0.0, "a number above 0"),
     ("local.milestones", (0, 3), "integers of at least 1, strictly increasing"),
     ("local.milestones", (5, 3), "integers of at least 1, strictly increasing"),
-    ("server.cohort_size", 21, "at most partition.clients (20)"),
+    ("server.cohort_size", 21, "at most the number of clients (20)"),
     *((field, 2**31, "an integer below 2**31") for field in ("local.epochs", "local.steps", "server.rounds")),
     ("model.hidden", (64, 2**31), "integers below 2**31"),
     *(
@@ -151,6 +153,10 @@ def test_a_field_that_needs_another_one_says_so() -> None:
         "data.data_dir is None, but must be the folder of the images when data.name is 'folder'": changed(
             data__name="folder"
         ),
+        "data.data_dir is None, but must be the file of the arrays when data.name is 'npz'": changed(data__name="npz"),
+        "data.client_feature is 'writer', but must be unset when data.name is 'folder'": changed(
+            data__name="folder", data__data_dir=Path("images"), data__client_feature="writer"
+        ),
         "privacy.noise_multiplier is 1000000.0, but must be at most 3.4e+38 when multiplied by aggregation.clip (which "
         "is 1e+38)": changed(privacy__noise_multiplier=1e6, aggregation__clip=1e38),
         "local.milestones is (), but must be one or more rounds when local.schedule is 'step'": changed(
@@ -179,6 +185,10 @@ def test_a_field_that_needs_another_one_says_so() -> None:
         changed(model__name="mlp", model__hidden=()),
         changed(server__cohort_size=20, server__participation=1, server__seed=2**32 - 1),
         changed(data__name="folder", data__data_dir=Path("images")),
+        changed(data__name="npz", data__data_dir="arrays.npz", data__client_feature="writer"),
+        # how many clients the data have is known only with the data
+        changed(partition__method="natural", server__cohort_size=100),
+        changed(partition__method="natural", tiers__counts=(40, 40, 40, 40)),
         changed(strategy__widths=(1.0, 0.64, 0.5, 0.35), strategy__distillation=0.0),
         changed(devices__flops=(4e9, 3e9, 2e9, 1e9), devices__latency=(0.0,), devices__deadline=60.0),
         changed(local__learning_rate=3.4e38, local__epochs=2**31 - 1, server__rounds=2**31 - 1),

@@ -288,6 +288,48 @@ def test_folders_that_do_not_fit(pictures, tmp_path):
     assert "one folder per class" in refusal(load_pictures, tmp_path / "bare")
 
 
+# --- image folders by client ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def albums(tmp_path):
+    """Ann has two cats, bob a cat and a dog; the test split has no clients."""
+    root = tmp_path / "albums"
+    for number, place in enumerate(["ann/cat/0", "ann/cat/1", "bob/cat/0", "bob/dog/7"]):
+        save(root / "train" / f"{place}.png", random_pixels(number, 4, 6))
+    for number, name in enumerate(["cat", "dog"]):
+        save(root / "test" / name / "0.png", random_pixels(10 + number, 4, 6))
+    return root
+
+
+def test_folders_by_client(albums):
+    for _ in ("decoded", "from the cache"):
+        dataset = load_pictures(albums)
+        assert dataset.train_labels.tolist() == [0, 0, 0, 1]
+        assert dataset.train_clients.tolist() == ["ann", "ann", "bob", "bob"]
+        assert dataset.test_labels.tolist() == [0, 1]
+        for index in range(4):
+            assert np.array_equal(dataset.train_images[index, ..., 0], random_pixels(index, 4, 6))
+
+
+def test_both_splits_may_be_by_client(albums):
+    shutil.rmtree(albums / "test")
+    save(albums / "test" / "eve" / "dog" / "0.png", random_pixels(0, 4, 6))
+    save(albums / "test" / "dan" / "cat" / "0.png", random_pixels(1, 4, 6))
+    assert load_pictures(albums).test_labels.tolist() == [0, 1]
+
+
+def test_folders_by_client_that_do_not_fit(albums):
+    (albums / "train" / "bob" / "bird").mkdir()
+    assert str(albums / "train" / "bob" / "bird") in refusal(load_pictures, albums)
+    save(albums / "train" / "bob" / "bird" / "0.png", random_pixels(0, 4, 6))
+    assert "unlike: bird" in refusal(load_pictures, albums)
+    save(albums / "train" / "zoe" / "0.png", random_pixels(0, 4, 6))
+    message = refusal(load_pictures, albums)
+    assert message.startswith("data.train_split is 'train', but must be a split whose folders all hold classes")
+    assert str(albums / "train" / "zoe") in message
+
+
 # --- cache ----------------------------------------------------------------------------------------------------------
 
 PIXELS = random_pixels(3, 5, 4, 4, 1)
@@ -312,7 +354,8 @@ class CountedSource:
 
 
 def assert_right(arrays):
-    images, labels = arrays
+    images, labels, clients = arrays
+    assert clients is None
     assert images.dtype == np.uint8
     assert labels.dtype == np.int32
     assert np.array_equal(images, PIXELS)
@@ -322,11 +365,11 @@ def assert_right(arrays):
 def test_cache_decodes_once_and_maps_the_copy(tmp_path):
     source = CountedSource()
     assert_right(source.read(tmp_path / "new" / "folder"))
-    images, labels = source.read(tmp_path / "new" / "folder")
-    assert_right((images, labels))
+    again = source.read(tmp_path / "new" / "folder")
+    assert_right(again)
     assert source.decoded == 1
-    assert isinstance(images, np.memmap)
-    assert not images.flags.writeable
+    assert isinstance(again.images, np.memmap)
+    assert not again.images.flags.writeable
     (entry,) = (tmp_path / "new" / "folder").iterdir()
     assert not set(entry.name) & set("/[]: ")
 
@@ -497,7 +540,10 @@ def write_tfds(root, splits, *, features=None, supervised=None, file_format="arr
             example = tf_example_pb2.Example()
             example.features.feature[image_key].bytes_list.value.append(png(pixels))
             for key in label_keys:
-                example.features.feature[key].int64_list.value.append(label % 2 if key == "parity" else label)
+                if key == "writer":
+                    example.features.feature[key].bytes_list.value.append(f"writer {label % 2}".encode())
+                else:
+                    example.features.feature[key].int64_list.value.append(label % 2 if key == "parity" else label)
             writer.write(example.SerializeToString())
         writer.close()
         template = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
@@ -550,6 +596,60 @@ def test_tfds_supervised_keys_choose_among_several_labels(tmp_path):
     message = refusal(load_toy, tmp_path / "two")
     assert message.startswith("data.name is 'toy', but must be ")
     assert "image, kind, parity" in message
+
+
+def text_feature():
+    return {"pythonClassName": "tensorflow_datasets.core.features.text_feature.Text", "text": {}}
+
+
+def scalar_feature():
+    kind = "tensorflow_datasets.core.features.scalar.Scalar"
+    return {"pythonClassName": kind, "tensor": {"shape": {}, "dtype": "int64", "encoding": "none"}}
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Seven samples whose client is told by a text, by a number, and by a second class label."""
+    parity = label_feature(2)
+    features = {"picture": image_feature(), "kind": label_feature(), "writer": text_feature(), "parity": parity}
+    features["number"] = scalar_feature()
+    splits = {"train": toy_samples(1, 7), "test": toy_samples(2, 4)}
+    write_tfds(tmp_path / "tfds", splits, features=features, supervised=("picture", "kind"))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("feature", "clients"),
+    [
+        ("writer", ["writer 0", "writer 1", "writer 0", "writer 0", "writer 1", "writer 0", "writer 0"]),
+        ("parity", [0, 1, 0, 0, 1, 0, 0]),
+        ("number", [0, 1, 2, 0, 1, 2, 0]),
+    ],
+)
+def test_tfds_client_feature_tells_the_clients(written, feature, clients):
+    assert load_toy(written).train_clients is None
+    dataset = load_toy(written, client_feature=feature)
+    assert dataset.train_clients.tolist() == clients
+    assert dataset.train_labels.tolist() == [0, 1, 2, 0, 1, 2, 0]
+    again = load_toy(written, client_feature=feature, train_samples=3)
+    kept = [np.flatnonzero((dataset.train_images == image).all((1, 2, 3)))[0] for image in again.train_images]
+    assert again.train_clients.tolist() == [clients[row] for row in kept]
+
+
+@pytest.mark.parametrize("feature", ["picture", "kind", "nobody"])
+def test_tfds_client_feature_that_tells_no_clients(written, feature):
+    message = refusal(load_toy, written, client_feature=feature)
+    assert message.startswith(f"data.client_feature is {feature!r}, but must be ")
+    assert "number" in message
+
+
+def test_tfds_sets_without_labelled_images_are_refused_before_they_are_prepared(tmp_path):
+    for name, features in (("imdb_reviews", "label, text"), ("celeb_a", "attributes, identity, image, landmarks")):
+        message = refusal(load_toy, tmp_path, name)
+        assert message == (
+            f"data.name is {name!r}, but must be a set with one image and one class label a sample "
+            f"(this one has: {features})"
+        )
 
 
 def test_tfds_warnings_and_log_lines_are_hidden_only_while_it_works(caplog):
