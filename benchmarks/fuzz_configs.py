@@ -44,6 +44,7 @@ _SCENES = (
     BASE,
     replace(BASE, strategy=StrategyConfig(name="heterofl", widths=(1.0, 0.5))),
     replace(BASE, aggregation=AggregationConfig(merge="median", reject=100.0)),
+    replace(BASE, server=ServerConfig(rounds=1, optimizer="yogi", learning_rate=0.01)),
     replace(BASE, devices=DevicesConfig(flops=(1e6, 1e5), deadline=5.0, dropout=0.3)),
     replace(
         BASE,
@@ -212,6 +213,10 @@ _SENSIBLE: Mapping[str, Callable[[_Around], Any]] = {
     "server.rounds": lambda _: (1, 1, 2),
     "server.participation": lambda _: (0.5, 1.0, 0.01, 1),
     "server.cohort_size": lambda around: (None, 1, around.clients),
+    "server.learning_rate": lambda _: (1.0, 0.5, 0.01),
+    "server.momentum": lambda _: (0.9, 0.0),
+    "server.second_moment": lambda _: (0.99, 0.0),
+    "server.epsilon": lambda _: (1e-3, 1e-15, 1.0),
     "server.seed": lambda _: (0, 1, 2**32 - 1),
     "server.devices": lambda _: (None, 1),
     "server.clients_per_chunk": lambda _: (None, 1, 2, 16),

@@ -145,6 +145,16 @@ class ServerConfig:
     """Share of the registered clients sampled each round."""
     cohort_size: int | None = None
     """Number of clients sampled each round; replaces participation when set."""
+    optimizer: Literal["sgd", "momentum", "adam", "yogi", "adagrad"] = "sgd"
+    """How the server's model follows the merged change, taken as a gradient. sgd: by learning_rate times the change; at rate 1 to the merged model itself. momentum: FedAvgM. adam, yogi, adagrad: FedAdam, FedYogi, FedAdagrad as published, without bias correction."""
+    learning_rate: float = 1.0
+    """Rate of the server's optimizer. For adam, yogi and adagrad it is about the longest step of a parameter in a round: 0.01 is a start."""
+    momentum: float = 0.9
+    """Momentum of the server's optimizer (momentum), or decay beta_1 of its first moment (adam, yogi, adagrad)."""
+    second_moment: float = 0.99
+    """Decay beta_2 of the second moment of the server's optimizer (adam, yogi)."""
+    epsilon: float = 1e-3
+    """Added to the root of the second moment of the server's optimizer (adam, yogi, adagrad), in units of a parameter; smaller adapts more."""
     seed: int = 0
     """Seed of the run: partition, tiers, initial model, cohorts and batches all follow from it."""
     convolution: Literal["auto", "gemm", "canonical", "lax"] = "auto"

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 
@@ -29,6 +30,7 @@ from fedhm_jax.results import RunPlan, TierCost
 from fedhm_jax.run.memory import placement_error, reporting_out_of_memory
 from fedhm_jax.run.merge_preparation import build_account, build_rule
 from fedhm_jax.run.model_preparation import built_in_model, check_model
+from fedhm_jax.run.server_preparation import optimized
 from fedhm_jax.run.strategy_preparation import StrategyBuilder, build_setting, build_strategy, tier_costs
 from fedhm_jax.server import (
     DeviceProfile,
@@ -113,6 +115,7 @@ def check_run(
     data: Dataset | None = None,
     model: nn.Module | None = None,
     strategy: StrategyBuilder | None = None,
+    server_optimizer: optax.GradientTransformation | None = None,
 ) -> RunParts:
     """Builds the parts of a run and refuses what cannot run; nothing is compiled or put on a device.
 
@@ -121,6 +124,7 @@ def check_run(
         data: in place of ``config.data``.
         model: in place of ``config.model``.
         strategy: builder, in place of ``config.strategy.name``.
+        server_optimizer: in place of ``config.server.optimizer``.
 
     Returns:
         The parts, with the costs of every tier in their plan.
@@ -149,7 +153,7 @@ def check_run(
     sampling = _sampling(config, tiers, np.array([len(part) for part in dealt]), tier_seed, cohort_seed)
     _check_samples(config.local, sampling)
     setting = build_setting(config, model, images, variables, tiers, mean_samples=float(sampling.sizes.mean()))
-    built = build_strategy(config, setting, strategy)
+    built = optimized(build_strategy(config, setting, strategy), setting, config.server, server_optimizer)
     rule = build_rule(config, setting, built, dataset.classes, handed_over=strategy is not None)
     plan = RunPlan(
         config=config,
@@ -179,6 +183,7 @@ def prepare(
     data: Dataset | None = None,
     model: nn.Module | None = None,
     strategy: StrategyBuilder | None = None,
+    server_optimizer: optax.GradientTransformation | None = None,
 ) -> Run:
     """`check_run`, and then data and first model on the devices; arguments as there.
 
@@ -189,7 +194,7 @@ def prepare(
         ConfigError: as in `check_run`.
         OutOfMemoryError: data and model are too large for the device.
     """
-    parts = check_run(config, data, model, strategy)
+    parts = check_run(config, data, model, strategy, server_optimizer)
     with reporting_out_of_memory(partial(placement_error, config, len(parts.dataset.train_labels))):
         return _place(parts)
 

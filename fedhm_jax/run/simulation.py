@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import optax
 from flax import linen as nn
 
 from fedhm_jax.config import OutputConfig, SimulationConfig, check_config
@@ -28,6 +29,7 @@ def simulate(
     data: Dataset | None = None,
     model: nn.Module | None = None,
     strategy: Callable[[Setting], Strategy] | None = None,
+    server_optimizer: optax.GradientTransformation | None = None,
     on_start: Sequence[Callable[[RunPlan], None]] = (),
     on_round: Sequence[Callable[[Record], None]] = (),
     resume: Path | str | None = None,
@@ -44,10 +46,12 @@ def simulate(
         model: a linen module in place of ``config.model``, called as ``module(images, mask=mask, train=train)``. Tiers
             factorize the kernels of its `LowRankDense` and `LowRankConv` layers.
         strategy: builder of a federated method in place of ``config.strategy.name``, see docs/adding_a_strategy.md.
+        server_optimizer: an optax optimizer in place of ``config.server.optimizer``; it is given what each round's
+            merge changed as a gradient, in the shapes of the strategy's global model.
         on_start: called once with the run's plan, after all checks and before the first round.
         on_round: called after every round with its record.
-        resume: folder of a run to go on with from its latest checkpoint, or the folder of one checkpoint. Data, model
-            and strategy must be given again if they were given. A finished run is read back.
+        resume: folder of a run to go on with from its latest checkpoint, or the folder of one checkpoint. Data, model,
+            strategy and server optimizer must be given again if they were given. A finished run is read back.
 
     Returns:
         History, final metrics, costs, global model, and the folder with the run's files.
@@ -72,7 +76,7 @@ def simulate(
     else:
         start = find_start(resume, config)
     config = start.config
-    run = prepare(config, data, model, strategy)
+    run = prepare(config, data, model, strategy, server_optimizer)
     fingerprint = {} if config.output.folder is None else fingerprint_of(run)
     history: Sequence[Record] = ()
     if start.checkpoint is not None:
@@ -93,6 +97,7 @@ def simulate_seeds(
     data: Dataset | None = None,
     model: nn.Module | None = None,
     strategy: Callable[[Setting], Strategy] | None = None,
+    server_optimizer: optax.GradientTransformation | None = None,
     on_round: Sequence[Callable[[Record], None]] = (),
 ) -> tuple[SimulationResult, ...]:
     """Runs several seeds of one config as one program, compiled once; each result is that of a run of its own.
@@ -106,6 +111,7 @@ def simulate_seeds(
         data: as in `simulate`.
         model: as in `simulate`.
         strategy: as in `simulate`.
+        server_optimizer: as in `simulate`.
         on_round: called with every record of every seed. A record's ``seconds`` are its share of the wall time.
 
     Returns:
@@ -130,7 +136,9 @@ def simulate_seeds(
         replace(config, server=replace(config.server, seed=seed), output=replace(config.output, folder=place))
         for seed, place in zip(seeds, places, strict=True)
     ]
-    return simulate_together(configs, data=data, model=model, strategy=strategy, on_round=on_round)
+    return simulate_together(
+        configs, data=data, model=model, strategy=strategy, server_optimizer=server_optimizer, on_round=on_round
+    )
 
 
 def simulate_together(
@@ -139,6 +147,7 @@ def simulate_together(
     data: Dataset | None = None,
     model: nn.Module | None = None,
     strategy: Callable[[Setting], Strategy] | None = None,
+    server_optimizer: optax.GradientTransformation | None = None,
     on_start: Sequence[Callable[[RunPlan], None]] = (),
     on_round: Sequence[Callable[[Record], None]] = (),
     on_notice: Sequence[Callable[[str], None]] = (),
@@ -150,6 +159,7 @@ def simulate_together(
         data: as in `simulate`.
         model: as in `simulate`.
         strategy: as in `simulate`.
+        server_optimizer: as in `simulate`.
         on_start: called with every run's plan.
         on_round: called with every record of every run.
         on_notice: called with a line about what the runs decided for themselves.
@@ -163,9 +173,16 @@ def simulate_together(
     """
     for config in configs:
         check_config(config)
-    runs = [prepare(config, data, model, strategy) for config in configs]
+    runs = [prepare(config, data, model, strategy, server_optimizer) for config in configs]
     if not can_share_a_program([run.data for run in runs]):
-        alone = partial(simulate_together, data=data, model=model, strategy=strategy, on_notice=on_notice)
+        alone = partial(
+            simulate_together,
+            data=data,
+            model=model,
+            strategy=strategy,
+            server_optimizer=server_optimizer,
+            on_notice=on_notice,
+        )
         return tuple(alone([config], on_start=on_start, on_round=on_round)[0] for config in configs)
     blocks = run_rounds(runs, [()] * len(runs), _notices(configs, on_notice))
     return _reported(runs, blocks, on_start, on_round)

@@ -16,10 +16,12 @@ from fedhm_jax.strategies.fedrolex import fedrolex
 from fedhm_jax.strategies.fjord import fjord
 from fedhm_jax.strategies.heterofl import heterofl
 from fedhm_jax.strategies.registry import STRATEGIES, Row
+from fedhm_jax.strategies.server_optimizer import OptimizedState, with_server_optimizer
 from fedhm_jax.strategies.splitmix import splitmix
 
 __all__ = [
     "STRATEGIES",
+    "OptimizedState",
     "Row",
     "Setting",
     "State",
@@ -36,4 +38,5 @@ __all__ = [
     "splitmix",
     "sum_tiers",
     "weigh",
+    "with_server_optimizer",
 ]

@@ -79,6 +79,8 @@ class Strategy(NamedTuple, Generic[StateT]):
         networks: functions of each tier's model.
         objectives: what the clients of each tier minimise.
         sizes: each tier's model in words, such as ``"ranks / 4"``.
+        replace_model: ``replace_model(state, params) -> state``, the state with another global model; None if the
+            strategy is not to be combined with a server optimizer.
     """
 
     init: Callable[[Params, jax.Array], StateT]
@@ -91,6 +93,7 @@ class Strategy(NamedTuple, Generic[StateT]):
     networks: tuple[Network, ...]
     objectives: tuple[Objective, ...]
     sizes: tuple[str, ...]
+    replace_model: Callable[[StateT, Params], StateT] | None = None
 
 
 def rank_plans(setting: Setting) -> tuple[RankPlan, ...]:

@@ -111,4 +111,5 @@ def fedhm(
         sizes=tuple(
             f"ranks / {factor:g}" if plan else "full model" for factor, plan in zip(factors, plans, strict=True)
         ),
+        replace_model=lambda state, params: with_model(params, state.factors),
     )
