@@ -21,7 +21,7 @@ import tyro
 
 from fedhm_jax.comparison import read_study
 from fedhm_jax.config import OutputConfig, SimulationConfig, check_config, read_config
-from fedhm_jax.errors import ConfigError, DivergedError, Interrupted, OutOfMemoryError
+from fedhm_jax.errors import CallbackError, ConfigError, DivergedError, Interrupted, OutOfMemoryError
 from fedhm_jax.files import WriteError
 
 _STOPPED = 1
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"fedhm: error: {error}", file=sys.stderr)
         return _BAD_INPUT
-    except (WriteError, DivergedError, OutOfMemoryError) as error:
+    except (WriteError, CallbackError, DivergedError, OutOfMemoryError) as error:
         print(f"fedhm: error: {error}", file=sys.stderr)
         return _STOPPED
 
@@ -167,7 +167,7 @@ def _simulate(flags: Sequence[str]) -> int:
         return _interrupted(f"stopped after round {stop.round}; {_how_to_go_on(stop.folder)}", stop.signal)
     except KeyboardInterrupt:
         return _interrupted(_how_to_go_on(config.output.folder), signal.SIGINT)
-    except (WriteError, OutOfMemoryError) as error:
+    except (WriteError, CallbackError, OutOfMemoryError) as error:
         raise type(error)(f"{error}; {_how_to_go_on(config.output.folder)}") from error
     if not config.output.progress:
         from fedhm_jax.reporting import print_result

@@ -88,7 +88,7 @@ class StrategyConfig:
     classifier_rows: Literal["all", "owned"] = "owned"
     """owned: a class's classifier row is averaged over the clients that hold samples of the class. all: over all clients."""
     history: bool = True
-    """When no client of the strongest tier was sampled, the old global model joins the merge as one more client of that tier, of mean sample count (fedhm)."""
+    """When no client of the strongest tier was sampled, the old global model joins the merge as one more client, of mean sample count and full rank: its rank_softmax weight is that of f = 1 (fedhm)."""
     decomposition: Literal["auto", "svd", "gram", "subspace"] = "auto"
     """How the server factorizes its kernels (fedhm, fedavg_low_rank). svd: exact. gram: eigenvectors of the Gram matrix, exact but for rounding. subspace: two steps of power iteration from the last round's factors, approximate; svd where there are none. auto: the fastest measured on the backend whose error is rounding alone."""
     widths: tuple[float, ...] | None = None

@@ -12,14 +12,16 @@ from flax import linen as nn
 from fedhm_jax.config import OutputConfig, SimulationConfig, check_config
 from fedhm_jax.data import Dataset
 from fedhm_jax.engine import is_first
-from fedhm_jax.errors import ConfigError
-from fedhm_jax.reporting import print_notice, reporting
+from fedhm_jax.errors import CallbackError, ConfigError, StopSimulation
+from fedhm_jax.reporting import Report, print_notice, reporting
 from fedhm_jax.results import Record, RunPlan, SimulationResult
 from fedhm_jax.run.host_loop import Blocks, run_rounds, until_diverged, with_checkpoints
 from fedhm_jax.run.preparation import Run, prepare
+from fedhm_jax.run.program import program_of
 from fedhm_jax.run.resumption import Start, find_start, fingerprint_of, with_checkpoint
-from fedhm_jax.run.round_record import METRICS
+from fedhm_jax.run.round_record import METRICS, test_record
 from fedhm_jax.run.seeds import can_share_a_program
+from fedhm_jax.run.watching import end_early, tell
 from fedhm_jax.strategies import Setting, State, Strategy
 
 
@@ -49,7 +51,7 @@ def simulate(
         server_optimizer: an optax optimizer in place of ``config.server.optimizer``; it is given what each round's
             merge changed as a gradient, in the shapes of the strategy's global model.
         on_start: called once with the run's plan, after all checks and before the first round.
-        on_round: called after every round with its record.
+        on_round: called after every round with its record; to end the run there, raise `fedhm_jax.StopSimulation`.
         resume: folder of a run to go on with from its latest checkpoint, or the folder of one checkpoint. Data, model,
             strategy and server optimizer must be given again if they were given. A finished run is read back.
 
@@ -59,6 +61,7 @@ def simulate(
     Raises:
         ConfigError: a value that cannot be run, before anything is compiled or written; or a run that cannot be resumed
             like this, see `fedhm_jax.run.resumption.find_start`.
+        CallbackError: one of ``on_start`` or ``on_round`` has raised an exception; the latest checkpoint is good.
         DivergedError: training has left the finite numbers; the model of the latest checkpoint is good.
         Interrupted: Ctrl-C or SIGTERM came, and the run has an output folder.
         OutOfMemoryError: no room for a round, even of fewer clients side by side, an evaluation, or the data.
@@ -213,23 +216,38 @@ def _reported(
         reports = [stack.enter_context(reporting(config if is_first() else _silent(config))) for config in configs]
         for report, run in zip(reports, runs, strict=True):
             report.start(run.parts.plan, before)
-            for callback in on_start:
-                callback(run.parts.plan)
+            if tell(on_start, run.parts.plan, "before the first round"):
+                raise ConfigError("on_start must not raise StopSimulation, for there is no round yet to stop after")
 
         histories: list[list[Record]] = [list(before or ()) for _ in runs]
         states = [run.state for run in runs]
         for block, states in blocks:  # noqa: B007  the last states are used below
-            for records in block:
-                for history, report, record in zip(histories, reports, records, strict=True):
-                    history.append(record)
-                    report.round(record)
-                    for on_record in on_round:
-                        on_record(record)
+            try:
+                stop = [
+                    _pass_on(record, history, report, on_round)
+                    for records in block
+                    for history, report, record in zip(histories, reports, records, strict=True)
+                ]
+            except CallbackError as error:
+                end_early(blocks, error)
+                raise
+            if any(stop):
+                end_early(blocks, StopSimulation())
+                break
 
         results = tuple(map(_result, runs, histories, states))
         for report, result in zip(reports, results, strict=True):
             report.end(result)
     return results
+
+
+def _pass_on(
+    record: Record, history: list[Record], report: Report, on_round: Sequence[Callable[[Record], object]]
+) -> bool:
+    """A record to everyone who wants it; whether the run is to end."""
+    history.append(record)
+    report.round(record)
+    return tell(on_round, record, f"in round {record['round']}")
 
 
 def _silent(config: SimulationConfig) -> SimulationConfig:
@@ -242,8 +260,16 @@ def _result(run: Run, history: Sequence[Record], state: State) -> SimulationResu
     return SimulationResult(
         config=config,
         history=tuple(history),
-        final={name: history[-1][name] for name in METRICS},
+        final=_final(run, history[-1], state),
         costs=run.parts.plan.costs,
         params=run.parts.strategy.global_model(state),
         folder=config.output.folder,
     )
+
+
+def _final(run: Run, last: Record, state: State) -> Record:
+    """Metrics of the last round; it was not evaluated if a callback has made it the last."""
+    if METRICS[0] in last:
+        return {name: last[name] for name in METRICS}
+    (tested,) = program_of([run]).evaluate(state)
+    return test_record(tested, ("global", *run.parts.plan.tier_names))
