@@ -186,7 +186,8 @@ def _prepare_jax(asked: _Simulate) -> None:
     """Settings that must be made before JAX first looks for devices."""
     import jax
 
-    use_compilation_cache()
+    if asked.simulation.output.compilation_cache:
+        use_compilation_cache()
     if (devices := asked.simulation.server.devices) is not None:
         # A CPU shows as one device unless it is asked for more; of several processes each has its share.
         jax.config.update("jax_num_cpu_devices", max(devices // asked.processes, 1))

@@ -100,3 +100,18 @@ def replacing(path: Path) -> Iterator[Path]:
     except Exception:
         part.unlink(missing_ok=True)
         raise
+
+
+def cache_folder() -> Path:
+    """The folder of what can be made again at any time, such as decoded images and compiled programs.
+
+    Returns:
+        ``$XDG_CACHE_HOME/fedhm_jax``, or ``~/.cache/fedhm_jax`` where the variable is unset or, against its
+        specification, not an absolute path. It need not exist.
+
+    Example:
+        >>> cache_folder().name
+        'fedhm_jax'
+    """
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (given if given.is_absolute() else Path.home() / ".cache") / "fedhm_jax"

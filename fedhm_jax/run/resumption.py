@@ -32,6 +32,7 @@ _FREE = {
     "data.cache_dir",
     "output.folder",
     "output.progress",
+    "output.compilation_cache",
     "checkpoint.every",
     "checkpoint.keep",
     "server.clients_per_chunk",

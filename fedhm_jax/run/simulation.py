@@ -18,6 +18,7 @@ from fedhm_jax.results import Record, RunPlan, SimulationResult
 from fedhm_jax.run.host_loop import Blocks, run_rounds, until_diverged, with_checkpoints
 from fedhm_jax.run.preparation import Run, prepare
 from fedhm_jax.run.program import program_of
+from fedhm_jax.run.program_cache import kept_programs
 from fedhm_jax.run.resumption import Start, find_start, fingerprint_of, with_checkpoint
 from fedhm_jax.run.round_record import METRICS, test_record
 from fedhm_jax.run.seeds import can_share_a_program
@@ -79,17 +80,18 @@ def simulate(
     else:
         start = find_start(resume, config)
     config = start.config
-    run = prepare(config, data, model, strategy, server_optimizer)
-    fingerprint = {} if config.output.folder is None else fingerprint_of(run)
-    history: Sequence[Record] = ()
-    if start.checkpoint is not None:
-        run, history = with_checkpoint(run, start.checkpoint, fingerprint), start.checkpoint.history
-    if start.finished:
-        return _result(run, history, run.state)
-    blocks = until_diverged(run_rounds([run], [history], _notices([config], ())))
-    if config.output.folder is not None and is_first():
-        blocks = with_checkpoints(config.output.folder, blocks, config, history, fingerprint)
-    return _reported([run], blocks, on_start, on_round, None if resume is None else history)[0]
+    with kept_programs(config.output.compilation_cache):
+        run = prepare(config, data, model, strategy, server_optimizer)
+        fingerprint = {} if config.output.folder is None else fingerprint_of(run)
+        history: Sequence[Record] = ()
+        if start.checkpoint is not None:
+            run, history = with_checkpoint(run, start.checkpoint, fingerprint), start.checkpoint.history
+        if start.finished:
+            return _result(run, history, run.state)
+        blocks = until_diverged(run_rounds([run], [history], _notices([config], ())))
+        if config.output.folder is not None and is_first():
+            blocks = with_checkpoints(config.output.folder, blocks, config, history, fingerprint)
+        return _reported([run], blocks, on_start, on_round, None if resume is None else history)[0]
 
 
 def simulate_seeds(
@@ -176,19 +178,20 @@ def simulate_together(
     """
     for config in configs:
         check_config(config)
-    runs = [prepare(config, data, model, strategy, server_optimizer) for config in configs]
-    if not can_share_a_program([run.data for run in runs]):
-        alone = partial(
-            simulate_together,
-            data=data,
-            model=model,
-            strategy=strategy,
-            server_optimizer=server_optimizer,
-            on_notice=on_notice,
-        )
-        return tuple(alone([config], on_start=on_start, on_round=on_round)[0] for config in configs)
-    blocks = run_rounds(runs, [()] * len(runs), _notices(configs, on_notice))
-    return _reported(runs, blocks, on_start, on_round)
+    with kept_programs(configs[0].output.compilation_cache):
+        runs = [prepare(config, data, model, strategy, server_optimizer) for config in configs]
+        if not can_share_a_program([run.data for run in runs]):
+            alone = partial(
+                simulate_together,
+                data=data,
+                model=model,
+                strategy=strategy,
+                server_optimizer=server_optimizer,
+                on_notice=on_notice,
+            )
+            return tuple(alone([config], on_start=on_start, on_round=on_round)[0] for config in configs)
+        blocks = run_rounds(runs, [()] * len(runs), _notices(configs, on_notice))
+        return _reported(runs, blocks, on_start, on_round)
 
 
 def _notices(configs: Sequence[SimulationConfig], on_notice: Sequence[Callable[[str], None]]) -> Callable[[str], None]:
