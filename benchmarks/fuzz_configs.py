@@ -139,7 +139,7 @@ _SELDOM = {
     *("data.name", "data.train_split", "data.test_split", "data.train_samples", "data.test_samples", "data.holdout"),
     *("partition.min_samples", "model.name", "model.full_rank_blocks", "tiers.shares", "tiers.counts"),
     *("strategy.widths", "strategy.weighting", "aggregation.merge", "privacy.noise_multiplier", "devices.deadline"),
-    *("local.schedule", "local.batch_size", "local.optimizer", "output.folder"),
+    *("local.schedule", "local.batch_size", "local.optimizer", "output.folder", "output.trackers"),
 }
 """What decides about refusal or costs time is drawn less often, so that many configs run, and soon."""
 
@@ -230,6 +230,7 @@ _SENSIBLE: Mapping[str, Callable[[_Around], Any]] = {
     "evaluation.batch_size": lambda _: (500, 1, 7, 20),
     "evaluation.statistics_samples": lambda _: (2000, 1, 10, 60),
     "output.folder": lambda around: (None, around.scratch / "run", around.scratch / "deep" / "run"),
+    "output.trackers": lambda _: ((), ("tensorboard",)),
     "checkpoint.every": lambda _: (None, 1, 2),
     "checkpoint.keep": lambda _: (3, 1, 100),
 }
@@ -267,6 +268,8 @@ _LEFT_OUT = {
     "server.rounds": lambda value: isinstance(value, int) and value > 2,
     "local.epochs": lambda value: isinstance(value, int) and 2 < value < 2**31,
     "local.steps": lambda value: isinstance(value, int) and 2 < value < 2**31,
+    # these take seconds, or ask for an account
+    "output.trackers": lambda value: isinstance(value, tuple) and {"wandb", "mlflow"} & {*map(str, value)},
 }
 
 

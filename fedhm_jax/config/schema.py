@@ -227,6 +227,8 @@ class OutputConfig:
     """New folder for records, figures and config. Unset: the command line picks runs/<strategy>-<data>-<time>, Python writes nothing."""
     progress: bool = False
     """Show a progress bar and tables (the command line turns this on)."""
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    """Viewers that get every record too, their files in the folder: tensorboard, wandb (Weights & Biases), mlflow; they need pip install "fedhm-jax[trackers]"."""
     compilation_cache: bool = True
     """Keep compiled programs in $XDG_CACHE_HOME/fedhm_jax/programs, or ~/.cache/fedhm_jax/programs, so that a run of the same shapes starts from them; a jax_compilation_cache_dir of your own takes their place."""
 

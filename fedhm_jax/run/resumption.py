@@ -33,6 +33,7 @@ _FREE = {
     "output.folder",
     "output.progress",
     "output.compilation_cache",
+    "output.trackers",
     "checkpoint.every",
     "checkpoint.keep",
     "server.clients_per_chunk",

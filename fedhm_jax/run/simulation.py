@@ -22,8 +22,9 @@ from fedhm_jax.run.program_cache import kept_programs
 from fedhm_jax.run.resumption import Start, find_start, fingerprint_of, with_checkpoint
 from fedhm_jax.run.round_record import METRICS, test_record
 from fedhm_jax.run.seeds import can_share_a_program
-from fedhm_jax.run.watching import end_early, tell
+from fedhm_jax.run.watching import end_early, enter, tell
 from fedhm_jax.strategies import Setting, State, Strategy
+from fedhm_jax.trackers import Tracker, trackers_of
 
 
 def simulate(
@@ -35,6 +36,7 @@ def simulate(
     server_optimizer: optax.GradientTransformation | None = None,
     on_start: Sequence[Callable[[RunPlan], None]] = (),
     on_round: Sequence[Callable[[Record], None]] = (),
+    trackers: Sequence[Tracker] = (),
     resume: Path | str | None = None,
 ) -> SimulationResult:
     """Runs a federated simulation from its config.
@@ -53,6 +55,7 @@ def simulate(
             merge changed as a gradient, in the shapes of the strategy's global model.
         on_start: called once with the run's plan, after all checks and before the first round.
         on_round: called after every round with its record; to end the run there, raise `fedhm_jax.StopSimulation`.
+        trackers: viewers that get every record as well, from `fedhm_jax.trackers`, beside ``config.output.trackers``.
         resume: folder of a run to go on with from its latest checkpoint, or the folder of one checkpoint. Data, model,
             strategy and server optimizer must be given again if they were given. A finished run is read back.
 
@@ -80,6 +83,7 @@ def simulate(
     else:
         start = find_start(resume, config)
     config = start.config
+    viewers = [*trackers, *trackers_of(config.output)]
     with kept_programs(config.output.compilation_cache):
         run = prepare(config, data, model, strategy, server_optimizer)
         fingerprint = {} if config.output.folder is None else fingerprint_of(run)
@@ -91,7 +95,8 @@ def simulate(
         blocks = until_diverged(run_rounds([run], [history], _notices([config], ())))
         if config.output.folder is not None and is_first():
             blocks = with_checkpoints(config.output.folder, blocks, config, history, fingerprint)
-        return _reported([run], blocks, on_start, on_round, None if resume is None else history)[0]
+        before = None if resume is None else history
+        return _reported([run], blocks, on_start, on_round, before, [viewers])[0]
 
 
 def simulate_seeds(
@@ -178,6 +183,7 @@ def simulate_together(
     """
     for config in configs:
         check_config(config)
+    viewers = [trackers_of(config.output) for config in configs]
     with kept_programs(configs[0].output.compilation_cache):
         runs = [prepare(config, data, model, strategy, server_optimizer) for config in configs]
         if not can_share_a_program([run.data for run in runs]):
@@ -191,7 +197,7 @@ def simulate_together(
             )
             return tuple(alone([config], on_start=on_start, on_round=on_round)[0] for config in configs)
         blocks = run_rounds(runs, [()] * len(runs), _notices(configs, on_notice))
-        return _reported(runs, blocks, on_start, on_round)
+        return _reported(runs, blocks, on_start, on_round, None, viewers)
 
 
 def _notices(configs: Sequence[SimulationConfig], on_notice: Sequence[Callable[[str], None]]) -> Callable[[str], None]:
@@ -210,7 +216,8 @@ def _reported(
     blocks: Blocks,
     on_start: Sequence[Callable[[RunPlan], None]],
     on_round: Sequence[Callable[[Record], None]],
-    before: Sequence[Record] | None = None,
+    before: Sequence[Record] | None,
+    trackers: Sequence[Sequence[Tracker]],
 ) -> tuple[SimulationResult, ...]:
     """Runs the rounds and calls everyone who watches; ``before`` are the finished rounds of a run that is resumed."""
     configs = [run.parts.plan.config for run in runs]
@@ -221,15 +228,19 @@ def _reported(
             report.start(run.parts.plan, before)
             if tell(on_start, run.parts.plan, "before the first round"):
                 raise ConfigError("on_start must not raise StopSimulation, for there is no round yet to stop after")
+        watchers = [
+            [*on_round, *(enter(stack, tracker, run.parts.plan) for tracker in viewers if is_first())]
+            for run, viewers in zip(runs, trackers, strict=True)
+        ]
 
         histories: list[list[Record]] = [list(before or ()) for _ in runs]
         states = [run.state for run in runs]
         for block, states in blocks:  # noqa: B007  the last states are used below
             try:
                 stop = [
-                    _pass_on(record, history, report, on_round)
+                    _pass_on(record, history, report, watching)
                     for records in block
-                    for history, report, record in zip(histories, reports, records, strict=True)
+                    for history, report, watching, record in zip(histories, reports, watchers, records, strict=True)
                 ]
             except CallbackError as error:
                 end_early(blocks, error)

@@ -1,11 +1,13 @@
 """Who watches a run: told in turn, and what follows when one of them asks for the end or fails."""
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any, TypeVar
 
 from fedhm_jax.errors import CallbackError, StopSimulation
+from fedhm_jax.results import Record, RunPlan
+from fedhm_jax.trackers import Tracker
 
 Told = TypeVar("Told")
 
@@ -39,6 +41,26 @@ iterable
         except Exception as error:
             raise CallbackError.of(_name(callback), when, error) from error
     return stop
+
+
+def enter(stack: ExitStack, tracker: Tracker, plan: RunPlan) -> Callable[[Record], None]:
+    """Starts a tracker.
+
+    Args:
+        stack: ends it.
+        tracker: the tracker.
+        plan: of the run.
+
+    Returns:
+        To be called with every record.
+
+    Raises:
+        CallbackError: it could not start.
+    """
+    try:
+        return stack.enter_context(tracker(plan))
+    except Exception as error:
+        raise CallbackError.of(_name(tracker), "before the first round", error) from error
 
 
 def end_early(blocks: Generator[Any, None, None], reason: StopSimulation | CallbackError) -> None:
