@@ -138,7 +138,14 @@ def _with_tiers(config: SimulationConfig, factors: tuple[float, ...]) -> Simulat
 _SELDOM = {
     *("data.name", "data.train_split", "data.test_split", "data.train_samples", "data.test_samples", "data.holdout"),
     *("partition.min_samples", "model.name", "model.full_rank_blocks", "tiers.shares", "tiers.counts"),
-    *("strategy.widths", "strategy.weighting", "aggregation.merge", "privacy.noise_multiplier", "devices.deadline"),
+    *(
+        "strategy.builder",
+        "strategy.widths",
+        "strategy.weighting",
+        "aggregation.merge",
+        "privacy.noise_multiplier",
+        "devices.deadline",
+    ),
     *("local.schedule", "local.batch_size", "local.optimizer", "output.folder", "output.trackers"),
 }
 """What decides about refusal or costs time is drawn less often, so that many configs run, and soon."""
@@ -191,6 +198,7 @@ _SENSIBLE: Mapping[str, Callable[[_Around], Any]] = {
     "tiers.rank_factors": lambda _: _RANK_FACTORS,
     "tiers.shares": lambda around: (None, (1 / around.tiers,) * around.tiers, (1.0, *(0.0,) * (around.tiers - 1))),
     "tiers.counts": lambda around: (None, (around.clients, *(0,) * (around.tiers - 1))),
+    "strategy.builder": lambda around: (None, f"{around.scratch}/nowhere.py:build"),
     "strategy.temperature": lambda _: (1.0, 0.1, 100.0),
     "strategy.widths": lambda around: (None, tuple(0.7**tier for tier in range(around.tiers))),
     "strategy.distillation": lambda _: (1.0, 0.0, 0.5),

@@ -141,7 +141,8 @@ def _with_folder(config: SimulationConfig) -> SimulationConfig:
     """Picks ``runs/<strategy>-<data>-<time>`` when no folder was given."""
     if config.output.folder is not None:
         return config
-    name = f"{config.strategy.name}-{config.data.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    method = config.strategy.name if config.strategy.builder is None else config.strategy.builder.rpartition(":")[2]
+    name = f"{method}-{config.data.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     # names of data sets may hold slashes and colons, which must not make folders
     folder = Path("runs") / re.sub(r"[^\w.-]+", "-", name)
     return replace(config, output=replace(config.output, folder=folder))

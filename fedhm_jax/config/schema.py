@@ -81,6 +81,8 @@ class StrategyConfig:
 
     name: Literal["fedhm", "fedavg", "fedavg_low_rank", "heterofl", "fedrolex", "fjord", "splitmix"] = "fedhm"
     """The federated method. fedhm: low-rank clients. fedavg: every client the full model. fedavg_low_rank: every client the weakest tier's low-rank model. heterofl, fedrolex, fjord: narrower clients. splitmix: clients with fewer base networks."""
+    builder: str | None = None
+    """Your own method in place of name: a Python file and a function of a Setting in it, such as mine.py:build."""
     weighting: Literal["uniform", "samples", "rank_softmax"] = "uniform"
     """A client's weight in the merge: equal, its sample count, or softmax(-f/temperature) over the cohort."""
     temperature: float = 1.0

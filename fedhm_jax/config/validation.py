@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -148,6 +149,11 @@ _RULES: tuple[_Rule, ...] = (
         "strategy.widths",
         lambda widths: len(widths) > 0 and widths[0] <= 1 and widths[-1] > 0 and _increases(widths[::-1]),
         "one or more numbers above 0 and at most 1, strictly decreasing",
+    ),
+    _Rule(
+        "strategy.builder",
+        lambda name: re.fullmatch(r".+\.py:[^\W\d]\w*", name) is not None,
+        "a Python file and a name in it, such as 'mine.py:build'",
     ),
     *_not_negative("strategy.distillation"),
     _Rule("tiers.counts", lambda counts: min(counts, default=0) >= 0, "integers of at least 0"),

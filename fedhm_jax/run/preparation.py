@@ -31,7 +31,13 @@ from fedhm_jax.run.memory import placement_error, reporting_out_of_memory
 from fedhm_jax.run.merge_preparation import build_account, build_rule
 from fedhm_jax.run.model_preparation import built_in_model, check_model
 from fedhm_jax.run.server_preparation import optimized
-from fedhm_jax.run.strategy_preparation import StrategyBuilder, build_setting, build_strategy, tier_costs
+from fedhm_jax.run.strategy_preparation import (
+    StrategyBuilder,
+    build_setting,
+    build_strategy,
+    chosen_builder,
+    tier_costs,
+)
 from fedhm_jax.server import (
     DeviceProfile,
     MergeRule,
@@ -136,6 +142,7 @@ def check_run(
         >>> [cost.parameters for cost in check_run(SimulationConfig()).plan.costs]
         [13706, 7242, 4170, 2442]
     """
+    builder = chosen_builder(config, strategy)
     mesh = client_mesh(config.server.devices)
     partition_seed, tier_seed, cohort_seed, statistics_seed = (
         np.random.SeedSequence(config.server.seed).generate_state(4).tolist()
@@ -153,8 +160,8 @@ def check_run(
     sampling = _sampling(config, tiers, np.array([len(part) for part in dealt]), tier_seed, cohort_seed)
     _check_samples(config.local, sampling)
     setting = build_setting(config, model, images, variables, tiers, mean_samples=float(sampling.sizes.mean()))
-    built = optimized(build_strategy(config, setting, strategy), setting, config.server, server_optimizer)
-    rule = build_rule(config, setting, built, dataset.classes, handed_over=strategy is not None)
+    built = optimized(build_strategy(config, setting, builder), setting, config.server, server_optimizer)
+    rule = build_rule(config, setting, built, dataset.classes, handed_over=builder is not None)
     plan = RunPlan(
         config=config,
         costs=tier_costs(built, setting, tiers, _clients_by_tier(tiers, sampling), dataset.classes),

@@ -10,6 +10,7 @@ from fedhm_jax.strategies.base import (
     sum_tiers,
     weigh,
 )
+from fedhm_jax.strategies.external import load_builder
 from fedhm_jax.strategies.fedavg import fedavg, fedavg_low_rank
 from fedhm_jax.strategies.fedhm import fedhm
 from fedhm_jax.strategies.fedrolex import fedrolex
@@ -34,6 +35,7 @@ __all__ = [
     "fedrolex",
     "fjord",
     "heterofl",
+    "load_builder",
     "rank_plans",
     "splitmix",
     "sum_tiers",
