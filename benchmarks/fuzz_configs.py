@@ -45,6 +45,7 @@ _SCENES = (
     replace(BASE, strategy=StrategyConfig(name="heterofl", widths=(1.0, 0.5))),
     replace(BASE, aggregation=AggregationConfig(merge="median", reject=100.0)),
     replace(BASE, partition=PartitionConfig(method="natural", min_samples=4)),
+    replace(BASE, server=ServerConfig(rounds=1, optimizer="yogi", learning_rate=0.01)),
     replace(BASE, devices=DevicesConfig(flops=(1e6, 1e5), deadline=5.0, dropout=0.3)),
     replace(
         BASE,
@@ -159,8 +160,15 @@ _SELDOM = {
         "data.holdout",
     ),
     *("partition.min_samples", "model.name", "model.full_rank_blocks", "tiers.shares", "tiers.counts"),
-    *("strategy.widths", "strategy.weighting", "aggregation.merge", "privacy.noise_multiplier", "devices.deadline"),
-    *("local.schedule", "local.batch_size", "local.optimizer", "output.folder"),
+    *(
+        "strategy.builder",
+        "strategy.widths",
+        "strategy.weighting",
+        "aggregation.merge",
+        "privacy.noise_multiplier",
+        "devices.deadline",
+    ),
+    *("local.schedule", "local.batch_size", "local.optimizer", "output.folder", "output.trackers"),
 }
 """What decides about refusal or costs time is drawn less often, so that many configs run, and soon."""
 
@@ -213,6 +221,7 @@ _SENSIBLE: Mapping[str, Callable[[_Around], Any]] = {
     "tiers.rank_factors": lambda _: _RANK_FACTORS,
     "tiers.shares": lambda around: (None, (1 / around.tiers,) * around.tiers, (1.0, *(0.0,) * (around.tiers - 1))),
     "tiers.counts": lambda around: (None, (around.clients, *(0,) * (around.tiers - 1))),
+    "strategy.builder": lambda around: (None, f"{around.scratch}/nowhere.py:build"),
     "strategy.temperature": lambda _: (1.0, 0.1, 100.0),
     "strategy.widths": lambda around: (None, tuple(0.7**tier for tier in range(around.tiers))),
     "strategy.distillation": lambda _: (1.0, 0.0, 0.5),
@@ -235,6 +244,10 @@ _SENSIBLE: Mapping[str, Callable[[_Around], Any]] = {
     "server.rounds": lambda _: (1, 1, 2),
     "server.participation": lambda _: (0.5, 1.0, 0.01, 1),
     "server.cohort_size": lambda around: (None, 1, around.clients),
+    "server.learning_rate": lambda _: (1.0, 0.5, 0.01),
+    "server.momentum": lambda _: (0.9, 0.0),
+    "server.second_moment": lambda _: (0.99, 0.0),
+    "server.epsilon": lambda _: (1e-3, 1e-15, 1.0),
     "server.seed": lambda _: (0, 1, 2**32 - 1),
     "server.devices": lambda _: (None, 1),
     "server.clients_per_chunk": lambda _: (None, 1, 2, 16),
@@ -248,6 +261,7 @@ _SENSIBLE: Mapping[str, Callable[[_Around], Any]] = {
     "evaluation.batch_size": lambda _: (500, 1, 7, 20),
     "evaluation.statistics_samples": lambda _: (2000, 1, 10, 60),
     "output.folder": lambda around: (None, around.scratch / "run", around.scratch / "deep" / "run"),
+    "output.trackers": lambda _: ((), ("tensorboard",)),
     "checkpoint.every": lambda _: (None, 1, 2),
     "checkpoint.keep": lambda _: (3, 1, 100),
 }
@@ -285,6 +299,8 @@ _LEFT_OUT = {
     "server.rounds": lambda value: isinstance(value, int) and value > 2,
     "local.epochs": lambda value: isinstance(value, int) and 2 < value < 2**31,
     "local.steps": lambda value: isinstance(value, int) and 2 < value < 2**31,
+    # these take seconds, or ask for an account
+    "output.trackers": lambda value: isinstance(value, tuple) and {"wandb", "mlflow"} & {*map(str, value)},
 }
 
 

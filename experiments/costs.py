@@ -14,6 +14,7 @@ from fedhm_jax.config import number_of_clients
 from fedhm_jax.config.config_file import config_from_dict
 from fedhm_jax.config.validation import check_config
 from fedhm_jax.results import TierCost
+from fedhm_jax.run.handed_over import HandedOver
 from fedhm_jax.run.preparation import check_run
 
 
@@ -62,7 +63,7 @@ def tier_costs(study: Study, setting: str, strategy: str) -> tuple[TierCost, ...
     assert clients is not None  # no study here deals by the data's own clients
     # twice what equal slices need, so that unequal ones reach their floor
     samples = 2 * clients * max(config.local.batch_size, config.partition.min_samples)
-    return tuple(check_run(config, stand_in(config.data.name, samples, 100)).plan.costs)
+    return tuple(check_run(config, HandedOver(stand_in(config.data.name, samples, 100))).plan.costs)
 
 
 if __name__ == "__main__":

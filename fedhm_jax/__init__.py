@@ -29,7 +29,14 @@ from fedhm_jax.config import (
     read_config,
     write_config,
 )
-from fedhm_jax.errors import ConfigError, DivergedError, Interrupted, OutOfMemoryError
+from fedhm_jax.errors import (
+    CallbackError,
+    ConfigError,
+    DivergedError,
+    Interrupted,
+    OutOfMemoryError,
+    StopSimulation,
+)
 from fedhm_jax.files import WriteError
 from fedhm_jax.results import SimulationResult
 
@@ -61,6 +68,7 @@ _HOME = {
 
 __all__ = [
     "AggregationConfig",
+    "CallbackError",
     "CheckpointConfig",
     "ConfigError",
     "Conv",
@@ -82,6 +90,7 @@ __all__ = [
     "ServerConfig",
     "SimulationConfig",
     "SimulationResult",
+    "StopSimulation",
     "StrategyConfig",
     "Study",
     "TiersConfig",

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from fedhm_jax.comparison import read_study
 from fedhm_jax.config import SimulationConfig, check_config
-from fedhm_jax.errors import ConfigError, DivergedError, Interrupted, OutOfMemoryError
+from fedhm_jax.errors import CallbackError, ConfigError, DivergedError, Interrupted, OutOfMemoryError
 from fedhm_jax.files import WriteError, cache_folder
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"fedhm: error: {error}", file=sys.stderr)
         return _BAD_INPUT
-    except (WriteError, DivergedError, OutOfMemoryError) as error:
+    except (WriteError, CallbackError, DivergedError, OutOfMemoryError) as error:
         print(f"fedhm: error: {error}", file=sys.stderr)
         return _STOPPED
 
@@ -88,7 +88,8 @@ def _with_folder(config: SimulationConfig) -> SimulationConfig:
     """Picks ``runs/<strategy>-<data>-<time>`` when no folder was given."""
     if config.output.folder is not None:
         return config
-    name = f"{config.strategy.name}-{config.data.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    method = config.strategy.name if config.strategy.builder is None else config.strategy.builder.rpartition(":")[2]
+    name = f"{method}-{config.data.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     # names of data sets may hold slashes and colons, which must not make folders
     folder = Path("runs") / re.sub(r"[^\w.-]+", "-", name)
     return replace(config, output=replace(config.output, folder=folder))
@@ -116,7 +117,7 @@ def _simulate(arguments: Sequence[str]) -> int:
         return _interrupted(f"stopped after round {stop.round}; {_how_to_go_on(stop.folder)}", stop.signal)
     except KeyboardInterrupt:
         return _interrupted(_how_to_go_on(config.output.folder), signal.SIGINT)
-    except (WriteError, OutOfMemoryError) as error:
+    except (WriteError, CallbackError, OutOfMemoryError) as error:
         raise type(error)(f"{error}; {_how_to_go_on(config.output.folder)}") from error
     if not config.output.progress:
         from fedhm_jax.reporting import print_result
@@ -135,7 +136,8 @@ def _prepare_jax(asked: "SimulateFlags") -> None:
     """Settings that must be made before JAX first looks for devices."""
     import jax
 
-    use_compilation_cache()
+    if asked.simulation.output.compilation_cache:
+        use_compilation_cache()
     if (devices := asked.simulation.server.devices) is not None:
         # A CPU shows as one device unless it is asked for more; of several processes each has its share.
         jax.config.update("jax_num_cpu_devices", max(devices // asked.processes, 1))

@@ -54,6 +54,39 @@ class DivergedError(RuntimeError):
         return cls(f"diverged in round {round}, {where}: {what}; a lower local.learning_rate may help")
 
 
+class StopSimulation(Exception):
+    """To be raised by an ``on_round`` callback: the run ends as if this had been its last round.
+
+    Rounds that were started together with it, in half a second or less, are finished and reported as well. The run
+    writes a checkpoint, if it has a folder, and returns its result; it can be resumed.
+    """
+
+
+class CallbackError(RuntimeError):
+    """A callback of the user's raised an exception, which is this one's cause; the message names callback and round.
+
+    A run with a folder has written a checkpoint of the round before it gave up.
+
+    Example:
+        >>> str(CallbackError.of("plot of __main__", "in round 7", KeyError("loss")))
+        "the callback plot of __main__ raised KeyError in round 7: 'loss'"
+    """
+
+    @classmethod
+    def of(cls, callback: str, when: str, error: Exception) -> "CallbackError":
+        """Builds the standard sentence.
+
+        Args:
+            callback: its name.
+            when: in words, such as ``"in round 7"``.
+            error: what it raised.
+
+        Returns:
+            The exception, ready to raise.
+        """
+        return cls(f"the callback {callback} raised {type(error).__name__} {when}: {' '.join(str(error).split())}")
+
+
 class OutOfMemoryError(RuntimeError):
     """A run that needs more memory than there is; the message names the field that governs it and what to try.
 

@@ -80,7 +80,7 @@ class SimulationResult:
     Attributes:
         config: the config that was run.
         history: one `Record` a round.
-        final: the last round's metrics: ``final["accuracy"]["global"]``, likewise ``top5`` and ``loss``.
+        final: metrics after the last round: ``final["accuracy"]["global"]``, likewise ``top5`` and ``loss``.
         costs: one `TierCost` per tier.
         params: the full-rank global model, a Flax parameter tree.
         folder: where the run's files are, or None if none were written.

@@ -12,7 +12,7 @@ FLOORS = [
     {"errors", "files", "tree"},
     {"config", "data", "lowrank", "server"},
     {"layers", "results"},
-    {"models", "reporting"},
+    {"models", "reporting", "trackers"},
     {"client"},
     {"strategies"},
     {"engine"},
@@ -22,7 +22,7 @@ FLOORS = [
     {"__init__", "__main__"},
 ]
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}
-SEE_THE_CONFIG = {"config", "results", "reporting", "run", "comparison", "flags", "cli", "__init__"}
+SEE_THE_CONFIG = {"config", "results", "reporting", "trackers", "run", "comparison", "flags", "cli", "__init__"}
 
 
 def arrows():

@@ -17,7 +17,7 @@ from fedhm_jax.data import Dataset
 from fedhm_jax.errors import ConfigError, OutOfMemoryError
 from fedhm_jax.reporting import is_finished, print_notice, read_run
 from fedhm_jax.results import Record
-from fedhm_jax.run import check_run, simulate_together
+from fedhm_jax.run import HandedOver, check_run, simulate_together
 
 _TUNING_SEED = 1000
 """No seed of a final run should be this one; the held-out samples keep the test set out of the choice in any case."""
@@ -169,7 +169,7 @@ def _check(study: Study, jobs: Sequence[_Job], data: Dataset | None, model: nn.M
         for config in list(_unfinished(job).values())[:1]:
             try:
                 check_config(config)
-                check_run(config, data, model)
+                check_run(config, HandedOver(data, model))
             except ConfigError as error:
                 raise ConfigError(f"{job.title}: {error}") from error
 
@@ -212,7 +212,7 @@ def _run(job: _Job, data: Dataset | None, model: nn.Module | None, show: Show, p
     told: list[Callable[[str], None]] = [lambda notice: print_notice(f"{job.title}: {notice}")] if progress else []
     shown = [lambda record: show(job.title, record)]
     try:
-        simulate_together(configs, data=data, model=model, on_round=shown, on_notice=told)
+        simulate_together(configs, HandedOver(data, model), on_round=shown, on_notice=told)
     except OutOfMemoryError as error:
         raise OutOfMemoryError(f"{job.title}: {error}", error.clients_per_chunk) from error
     for place, part in parts.items():

@@ -72,6 +72,8 @@ def _in_words(annotation: Any) -> str:
         return " or ".join(_in_words(argument) for argument in arguments)
     if origin is Literal:
         return "one of " + ", ".join(repr(argument) for argument in arguments)
+    if origin is tuple and get_origin(arguments[0]) is Literal:
+        return f"a tuple, each entry {_in_words(arguments[0])}"
     if origin is tuple:
         return f"a tuple of {_WORDS[arguments[0]][1]}"
     return _WORDS[annotation][0]

@@ -93,6 +93,8 @@ class StrategyConfig:
 
     name: Literal["fedhm", "fedavg", "fedavg_low_rank", "heterofl", "fedrolex", "fjord", "splitmix"] = "fedhm"
     """The federated method. fedhm: low-rank clients. fedavg: every client the full model. fedavg_low_rank: every client the weakest tier's low-rank model. heterofl, fedrolex, fjord: narrower clients. splitmix: clients with fewer base networks."""
+    builder: str | None = None
+    """Your own method in place of name: a Python file and a function of a Setting in it, such as mine.py:build."""
     weighting: Literal["uniform", "samples", "rank_softmax"] = "uniform"
     """A client's weight in the merge: equal, its sample count, or softmax(-f/temperature) over the cohort."""
     temperature: float = 1.0
@@ -100,7 +102,7 @@ class StrategyConfig:
     classifier_rows: Literal["all", "owned"] = "owned"
     """owned: a class's classifier row is averaged over the clients that hold samples of the class. all: over all clients."""
     history: bool = True
-    """When no client of the strongest tier was sampled, the old global model joins the merge as one more client of that tier, of mean sample count (fedhm)."""
+    """When no client of the strongest tier was sampled, the old global model joins the merge as one more client, of mean sample count and full rank: its rank_softmax weight is that of f = 1 (fedhm)."""
     decomposition: Literal["auto", "svd", "gram", "subspace"] = "auto"
     """How the server factorizes its kernels (fedhm, fedavg_low_rank). svd: exact. gram: eigenvectors of the Gram matrix, exact but for rounding. subspace: two steps of power iteration from the last round's factors, approximate; svd where there are none. auto: the fastest measured on the backend whose error is rounding alone."""
     widths: tuple[float, ...] | None = None
@@ -157,6 +159,16 @@ class ServerConfig:
     """Share of the registered clients sampled each round."""
     cohort_size: int | None = None
     """Number of clients sampled each round; replaces participation when set."""
+    optimizer: Literal["sgd", "momentum", "adam", "yogi", "adagrad"] = "sgd"
+    """How the server's model follows the merged change, taken as a gradient. sgd: by learning_rate times the change; at rate 1 to the merged model itself. momentum: FedAvgM. adam, yogi, adagrad: FedAdam, FedYogi, FedAdagrad as published, without bias correction."""
+    learning_rate: float = 1.0
+    """Rate of the server's optimizer. For adam, yogi and adagrad it is about the longest step of a parameter in a round: 0.01 is a start."""
+    momentum: float = 0.9
+    """Momentum of the server's optimizer (momentum), or decay beta_1 of its first moment (adam, yogi, adagrad)."""
+    second_moment: float = 0.99
+    """Decay beta_2 of the second moment of the server's optimizer (adam, yogi)."""
+    epsilon: float = 1e-3
+    """Added to the root of the second moment of the server's optimizer (adam, yogi, adagrad), in units of a parameter; smaller adapts more."""
     seed: int = 0
     """Seed of the run: partition, tiers, initial model, cohorts and batches all follow from it."""
     convolution: Literal["auto", "gemm", "canonical", "lax"] = "auto"
@@ -229,6 +241,10 @@ class OutputConfig:
     """New folder for records, figures and config. Unset: the command line picks runs/<strategy>-<data>-<time>, Python writes nothing."""
     progress: bool = False
     """Show a progress bar and tables (the command line turns this on)."""
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    """Viewers that get every record too, their files in the folder: tensorboard, wandb (Weights & Biases), mlflow; they need pip install "fedhm-jax[trackers]"."""
+    compilation_cache: bool = True
+    """Keep compiled programs in $XDG_CACHE_HOME/fedhm_jax/programs, or ~/.cache/fedhm_jax/programs, so that a run of the same shapes starts from them; a jax_compilation_cache_dir of your own takes their place."""
 
     def __post_init__(self) -> None:
         _as_paths(self, "folder")

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -79,6 +80,10 @@ def _not_negative(*names: str) -> tuple[_Rule, ...]:
     return tuple(_Rule(name, lambda value: value >= 0, "a number of at least 0") for name in names)
 
 
+def _below_1(*names: str) -> tuple[_Rule, ...]:
+    return tuple(_Rule(name, lambda value: 0 <= value < 1, "a number of at least 0 and below 1") for name in names)
+
+
 def _positive(*names: str) -> tuple[_Rule, ...]:
     return tuple(_Rule(name, lambda value: value > 0, "a number above 0") for name in names)
 
@@ -148,15 +153,21 @@ _RULES: tuple[_Rule, ...] = (
         lambda widths: len(widths) > 0 and widths[0] <= 1 and widths[-1] > 0 and _increases(widths[::-1]),
         "one or more numbers above 0 and at most 1, strictly decreasing",
     ),
+    _Rule(
+        "strategy.builder",
+        lambda name: re.fullmatch(r".+\.py:[^\W\d]\w*", name) is not None,
+        "a Python file and a name in it, such as 'mine.py:build'",
+    ),
     *_not_negative("strategy.distillation"),
     _Rule("tiers.counts", lambda counts: min(counts, default=0) >= 0, "integers of at least 0"),
-    *_positive("strategy.temperature", "local.learning_rate", "devices.deadline"),
+    *_positive("strategy.temperature", "local.learning_rate", "server.learning_rate", "devices.deadline"),
     *_positive("aggregation.clip", "aggregation.reject", "privacy.noise_multiplier"),
     _Rule("aggregation.trim", lambda share: 0 <= share < 0.5, "a number of at least 0 and below 0.5"),
     _Rule("devices.dropout", lambda share: 0 <= share < 1, "a number of at least 0 and below 1"),
     *_all_positive("devices.flops", "devices.download", "devices.upload"),
     _Rule("devices.latency", lambda values: min(values, default=-1) >= 0, "numbers of at least 0"),
-    _Rule("local.momentum", lambda momentum: 0 <= momentum < 1, "a number of at least 0 and below 1"),
+    *_below_1("local.momentum", "server.momentum", "server.second_moment"),
+    _Rule("server.epsilon", lambda value: 1e-15 <= value <= 1e15, "a number from 1e-15 to 1e15"),
     *_at_least(1, "local.epochs", "local.steps", "local.batch_size"),
     *_not_negative("local.weight_decay", "local.frobenius_decay", "local.proximal"),
     _Rule(
@@ -173,7 +184,7 @@ _RULES: tuple[_Rule, ...] = (
     _Rule("privacy.noise_multiplier", lambda value: 1e-6 <= value <= 1e6, "a number from 1e-6 to 1e6"),
     *_below_2_31("local.epochs", "local.steps", "server.rounds"),
     *_fits_32_bits("local.learning_rate", "local.weight_decay", "local.frobenius_decay", "local.proximal"),
-    *_fits_32_bits("strategy.distillation", "aggregation.clip", "aggregation.reject"),
+    *_fits_32_bits("strategy.distillation", "aggregation.clip", "aggregation.reject", "server.learning_rate"),
     *_at_least(1, "evaluation.every", "evaluation.batch_size", "evaluation.statistics_samples"),
     *_at_least(1, "checkpoint.every", "checkpoint.keep"),
 )

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from fedhm_jax.config import SimulationConfig
-from fedhm_jax.errors import Interrupted, OutOfMemoryError
+from fedhm_jax.errors import CallbackError, Interrupted, OutOfMemoryError, StopSimulation
 from fedhm_jax.results import Record
 from fedhm_jax.run.checkpoint import Checkpoint, is_due, remove_later, write_checkpoint
 from fedhm_jax.run.divergence import check_divergence
@@ -189,7 +189,8 @@ def with_checkpoints(
     """The rounds of one run, a checkpoint after some of them, and an end after the dispatch in which a signal came.
 
     A checkpoint holds all records, and the first is written before the first record is reported: records whose
-    checkpoint was lost with the process can always be made again.
+    checkpoint was lost with the process can always be made again. One is written as well where the run ends early, by
+    a signal or by a callback (`fedhm_jax.run.watching.end_early`).
 
     Args:
         folder: the run's.
@@ -224,8 +225,11 @@ def with_checkpoints(
             due = is_due(cadence.every, len(history), total, time.perf_counter() - ended, taken)
             if due:
                 save(states[0])
-            yield block, states
-            if (signal := stopping()) is not None and len(history) < total:
+            try:
+                yield block, states
+                if (signal := stopping()) is not None and len(history) < total:
+                    raise Interrupted(folder, len(history), signal)
+            except (Interrupted, StopSimulation, CallbackError):
                 if not due:
                     save(states[0])
-                raise Interrupted(folder, len(history), signal)
+                raise

@@ -1,5 +1,8 @@
 """The model of a run: built by name, or handed over and checked by a dry run on shapes."""
 
+from functools import partial
+from typing import Any
+
 import jax
 from flax import linen as nn
 
@@ -54,8 +57,10 @@ def check_model(model: nn.Module, images: jax.ShapeDtypeStruct, classes: int) ->
     if not isinstance(model, nn.Module):
         raise ConfigError.of("model", model, "an instance of flax.linen.Module")
     size = " x ".join(str(length) for length in images.shape[1:])
+    called: list[nn.Module] = []
     try:
-        variables = jax.eval_shape(model.init, jax.random.key(0), images)
+        with nn.intercept_methods(partial(_note, called)):
+            variables = jax.eval_shape(model.init, jax.random.key(0), images)
         for path, leaf in named_leaves(variables["params"]).items():
             if leaf.size == 0:
                 raise ValueError(f"{path} would be empty, its shape is {leaf.shape}")
@@ -67,11 +72,13 @@ def check_model(model: nn.Module, images: jax.ShapeDtypeStruct, classes: int) ->
             lambda params, x, m: train(params, x, m, jax.random.key(0)), variables["params"], images, mask
         )
     except Exception as error:
+        _refuse_running_averages(model, called)
         first_line = str(error).strip().split("\n")[0]
         raise ConfigError(
             f"model is {type(model).__name__}, but must be a module that maps images of {size} pixels with "
             f"module(images, mask=mask, train=train) ({type(error).__name__}: {first_line})"
         ) from error
+    _refuse_running_averages(model, called)
     if logits.shape != (images.shape[0], classes):
         raise ConfigError.of(
             "model", type(model).__name__, f"a module with output (batch, {classes}); its output is {logits.shape}"
@@ -85,3 +92,15 @@ def check_model(model: nn.Module, images: jax.ShapeDtypeStruct, classes: int) ->
             "model", type(model).__name__, "a module without variables other than 'params' and 'batch_stats'"
         )
     return variables
+
+
+def _note(called: list[nn.Module], function: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+    called.append(context.module)
+    return function(*args, **kwargs)
+
+
+def _refuse_running_averages(model: nn.Module, called: list[nn.Module]) -> None:
+    if any(isinstance(module, nn.BatchNorm) for module in called):
+        instead = "fedhm_jax.norms has StaticBatchNorm()(x, mask=mask, train=train) in its place"
+        reason = f"a module without nn.BatchNorm, whose running averages mean nothing in a merged model; {instead}"
+        raise ConfigError.of("model", type(model).__name__, reason)

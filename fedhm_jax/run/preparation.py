@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jax.sharding import Mesh
 
 from fedhm_jax.client import LocalTraining, optimizer_by_name
@@ -18,10 +17,17 @@ from fedhm_jax.errors import ConfigError
 from fedhm_jax.layers import ConvMethod
 from fedhm_jax.results import RunPlan, TierCost
 from fedhm_jax.run.data_preparation import build_dataset, deal, notices_of
+from fedhm_jax.run.handed_over import NOTHING, HandedOver
 from fedhm_jax.run.memory import placement_error, reporting_out_of_memory
 from fedhm_jax.run.merge_preparation import build_account, build_rule
 from fedhm_jax.run.model_preparation import built_in_model, check_model
-from fedhm_jax.run.strategy_preparation import StrategyBuilder, build_setting, build_strategy, tier_costs
+from fedhm_jax.run.server_preparation import optimized
+from fedhm_jax.run.strategy_preparation import (
+    build_setting,
+    build_strategy,
+    chosen_builder,
+    tier_costs,
+)
 from fedhm_jax.server import (
     DeviceProfile,
     MergeRule,
@@ -102,21 +108,12 @@ class Run(NamedTuple):
     key: jax.Array
 
 
-def check_run(
-    config: SimulationConfig,
-    data: Dataset | None = None,
-    model: nn.Module | None = None,
-    strategy: StrategyBuilder | None = None,
-    partition: Sequence[Any] | None = None,
-) -> RunParts:
+def check_run(config: SimulationConfig, given: HandedOver = NOTHING) -> RunParts:
     """Builds the parts of a run and refuses what cannot run; nothing is compiled or put on a device.
 
     Args:
         config: a config that passed `fedhm_jax.config.check_config`.
-        data: in place of ``config.data``.
-        model: in place of ``config.model``.
-        strategy: builder, in place of ``config.strategy.name``.
-        partition: sample indices of each client, where ``config.partition.method`` is "given".
+        given: what is handed over in place of what the config says.
 
     Returns:
         The parts, with the costs of every tier in their plan.
@@ -128,16 +125,18 @@ def check_run(
         >>> [cost.parameters for cost in check_run(SimulationConfig()).plan.costs]
         [13706, 7242, 4170, 2442]
     """
+    builder = chosen_builder(config, given.strategy)
     mesh = client_mesh(config.server.devices)
     partition_seed, tier_seed, cohort_seed, statistics_seed = (
         np.random.SeedSequence(config.server.seed).generate_state(4).tolist()
     )
     training = _local_training(config.local)
-    dataset = build_dataset(config.data, data)
-    dealt = deal(dataset, config.data, config.partition, partition, partition_seed)
+    dataset = build_dataset(config.data, given.data)
+    dealt = deal(dataset, config.data, config.partition, given.partition, partition_seed)
     check_clients(config, len(dealt))
     _check_batch_size(training.batch_size, dealt)
 
+    model = given.model
     if model is None:
         model = built_in_model(config.model, dataset.classes, _convolution(config.server))
     images = jax.ShapeDtypeStruct((2, *dataset.train_images.shape[1:]), jnp.float32)
@@ -146,8 +145,8 @@ def check_run(
     sampling = _sampling(config, tiers, np.array([len(part) for part in dealt]), tier_seed, cohort_seed)
     _check_samples(config.local, sampling)
     setting = build_setting(config, model, images, variables, tiers, mean_samples=float(sampling.sizes.mean()))
-    built = build_strategy(config, setting, strategy)
-    rule = build_rule(config, setting, built, dataset.classes, handed_over=strategy is not None)
+    built = optimized(build_strategy(config, setting, builder), setting, config.server, given.server_optimizer)
+    rule = build_rule(config, setting, built, dataset.classes, handed_over=builder is not None)
     plan = RunPlan(
         config=config,
         costs=tier_costs(built, setting, tiers, _clients_by_tier(tiers, sampling), dataset.classes),
@@ -172,13 +171,7 @@ def check_run(
     )
 
 
-def prepare(
-    config: SimulationConfig,
-    data: Dataset | None = None,
-    model: nn.Module | None = None,
-    strategy: StrategyBuilder | None = None,
-    partition: Sequence[Any] | None = None,
-) -> Run:
+def prepare(config: SimulationConfig, given: HandedOver = NOTHING) -> Run:
     """`check_run`, and then data and first model on the devices; arguments as there.
 
     Returns:
@@ -188,7 +181,7 @@ def prepare(
         ConfigError: as in `check_run`.
         OutOfMemoryError: data and model are too large for the device.
     """
-    parts = check_run(config, data, model, strategy, partition)
+    parts = check_run(config, given)
     with reporting_out_of_memory(partial(placement_error, config, len(parts.dataset.train_labels))):
         return _place(parts)
 

@@ -32,6 +32,8 @@ _FREE = {
     "data.cache_dir",
     "output.folder",
     "output.progress",
+    "output.compilation_cache",
+    "output.trackers",
     "checkpoint.every",
     "checkpoint.keep",
     "server.clients_per_chunk",

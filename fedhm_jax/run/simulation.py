@@ -7,21 +7,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import optax
 from flax import linen as nn
 
 from fedhm_jax.config import OutputConfig, SimulationConfig, check_config
 from fedhm_jax.data import Dataset
 from fedhm_jax.engine import is_first
-from fedhm_jax.errors import ConfigError
-from fedhm_jax.reporting import print_notice, reporting
+from fedhm_jax.errors import CallbackError, ConfigError, StopSimulation
+from fedhm_jax.reporting import Report, print_notice, reporting
 from fedhm_jax.results import Record, RunPlan, SimulationResult
 from fedhm_jax.run.data_preparation import with_given_clients
+from fedhm_jax.run.handed_over import NOTHING, HandedOver
 from fedhm_jax.run.host_loop import Blocks, run_rounds, until_diverged, with_checkpoints
 from fedhm_jax.run.preparation import Run, prepare
+from fedhm_jax.run.program import program_of
+from fedhm_jax.run.program_cache import kept_programs
 from fedhm_jax.run.resumption import Start, find_start, fingerprint_of, stored_config, with_checkpoint
-from fedhm_jax.run.round_record import METRICS
+from fedhm_jax.run.round_record import METRICS, test_record
 from fedhm_jax.run.seeds import can_share_a_program
+from fedhm_jax.run.watching import end_early, enter, tell
 from fedhm_jax.strategies import Setting, State, Strategy
+from fedhm_jax.trackers import Tracker, trackers_of
 
 
 def simulate(
@@ -31,8 +37,10 @@ def simulate(
     model: nn.Module | None = None,
     strategy: Callable[[Setting], Strategy] | None = None,
     partition: Sequence[Any] | None = None,
+    server_optimizer: optax.GradientTransformation | None = None,
     on_start: Sequence[Callable[[RunPlan], None]] = (),
     on_round: Sequence[Callable[[Record], None]] = (),
+    trackers: Sequence[Tracker] = (),
     resume: Path | str | None = None,
 ) -> SimulationResult:
     """Runs a federated simulation from its config.
@@ -48,10 +56,13 @@ def simulate(
             factorize the kernels of its `LowRankDense` and `LowRankConv` layers.
         strategy: builder of a federated method in place of ``config.strategy.name``, see docs/adding_a_strategy.md.
         partition: sample indices of each client in place of ``config.partition``, see docs/clients.md.
+        server_optimizer: an optax optimizer in place of ``config.server.optimizer``; it is given what each round's
+            merge changed as a gradient, in the shapes of the strategy's global model.
         on_start: called once with the run's plan, after all checks and before the first round.
-        on_round: called after every round with its record.
-        resume: folder of a run to go on with from its latest checkpoint, or the folder of one checkpoint. Data, model
-            and strategy must be given again if they were given. A finished run is read back.
+        on_round: called after every round with its record; to end the run there, raise `fedhm_jax.StopSimulation`.
+        trackers: viewers that get every record as well, from `fedhm_jax.trackers`, beside ``config.output.trackers``.
+        resume: folder of a run to go on with from its latest checkpoint, or the folder of one checkpoint. Data, model,
+            strategy and server optimizer must be given again if they were given. A finished run is read back.
 
     Returns:
         History, final metrics, costs, global model, and the folder with the run's files.
@@ -59,6 +70,7 @@ def simulate(
     Raises:
         ConfigError: a value that cannot be run, before anything is compiled or written; or a run that cannot be resumed
             like this, see `fedhm_jax.run.resumption.find_start`.
+        CallbackError: one of ``on_start`` or ``on_round`` has raised an exception; the latest checkpoint is good.
         DivergedError: training has left the finite numbers; the model of the latest checkpoint is good.
         Interrupted: Ctrl-C or SIGTERM came, and the run has an output folder.
         OutOfMemoryError: no room for a round, even of fewer clients side by side, an evaluation, or the data.
@@ -79,20 +91,24 @@ def simulate(
     else:
         start = find_start(resume, config)
     config = start.config
-    run = prepare(config, data, model, strategy, partition)
-    fingerprint = {} if config.output.folder is None else fingerprint_of(run)
-    history: Sequence[Record] = ()
-    if start.checkpoint is not None:
-        run, history = with_checkpoint(run, start.checkpoint, fingerprint), start.checkpoint.history
-    if start.finished:
-        return _result(run, history, run.state)
-    notify = _notices([config], ())
-    for notice in run.parts.notices:
-        notify(notice)
-    blocks = until_diverged(run_rounds([run], [history], notify))
-    if config.output.folder is not None and is_first():
-        blocks = with_checkpoints(config.output.folder, blocks, config, history, fingerprint)
-    return _reported([run], blocks, on_start, on_round, None if resume is None else history)[0]
+    given = HandedOver(data, model, strategy, partition, server_optimizer)
+    viewers = [*trackers, *trackers_of(config.output)]
+    with kept_programs(config.output.compilation_cache):
+        run = prepare(config, given)
+        fingerprint = {} if config.output.folder is None else fingerprint_of(run)
+        history: Sequence[Record] = ()
+        if start.checkpoint is not None:
+            run, history = with_checkpoint(run, start.checkpoint, fingerprint), start.checkpoint.history
+        if start.finished:
+            return _result(run, history, run.state)
+        notify = _notices([config], ())
+        for notice in run.parts.notices:
+            notify(notice)
+        blocks = until_diverged(run_rounds([run], [history], notify))
+        if config.output.folder is not None and is_first():
+            blocks = with_checkpoints(config.output.folder, blocks, config, history, fingerprint)
+        before = None if resume is None else history
+        return _reported([run], blocks, on_start, on_round, before, [viewers])[0]
 
 
 def simulate_seeds(
@@ -104,6 +120,7 @@ def simulate_seeds(
     model: nn.Module | None = None,
     strategy: Callable[[Setting], Strategy] | None = None,
     partition: Sequence[Any] | None = None,
+    server_optimizer: optax.GradientTransformation | None = None,
     on_round: Sequence[Callable[[Record], None]] = (),
 ) -> tuple[SimulationResult, ...]:
     """Runs several seeds of one config as one program, compiled once; each result is that of a run of its own.
@@ -118,6 +135,7 @@ def simulate_seeds(
         model: as in `simulate`.
         strategy: as in `simulate`.
         partition: as in `simulate`.
+        server_optimizer: as in `simulate`.
         on_round: called with every record of every seed. A record's ``seconds`` are its share of the wall time.
 
     Returns:
@@ -143,16 +161,14 @@ def simulate_seeds(
         replace(config, server=replace(config.server, seed=seed), output=replace(config.output, folder=place))
         for seed, place in zip(seeds, places, strict=True)
     ]
-    return simulate_together(configs, data=data, model=model, strategy=strategy, partition=partition, on_round=on_round)
+    given = HandedOver(data, model, strategy, partition, server_optimizer)
+    return simulate_together(configs, given, on_round=on_round)
 
 
 def simulate_together(
     configs: Sequence[SimulationConfig],
+    given: HandedOver = NOTHING,
     *,
-    data: Dataset | None = None,
-    model: nn.Module | None = None,
-    strategy: Callable[[Setting], Strategy] | None = None,
-    partition: Sequence[Any] | None = None,
     on_start: Sequence[Callable[[RunPlan], None]] = (),
     on_round: Sequence[Callable[[Record], None]] = (),
     on_notice: Sequence[Callable[[str], None]] = (),
@@ -161,10 +177,7 @@ def simulate_together(
 
     Args:
         configs: one a run.
-        data: as in `simulate`.
-        model: as in `simulate`.
-        strategy: as in `simulate`.
-        partition: as in `simulate`.
+        given: what is handed over in place of what the configs say.
         on_start: called with every run's plan.
         on_round: called with every record of every run.
         on_notice: called with a line about what the runs decided for themselves.
@@ -176,21 +189,21 @@ def simulate_together(
         ConfigError: a value that cannot be run, before anything is compiled or written.
         OutOfMemoryError: as in `simulate`.
     """
-    if partition is not None:
-        configs = [with_given_clients(config, partition) for config in configs]
+    if given.partition is not None:
+        configs = [with_given_clients(config, given.partition) for config in configs]
     for config in configs:
         check_config(config)
-    runs = [prepare(config, data, model, strategy, partition) for config in configs]
-    if not can_share_a_program([run.data for run in runs]):
-        alone = partial(
-            simulate_together, data=data, model=model, strategy=strategy, partition=partition, on_notice=on_notice
-        )
-        return tuple(alone([config], on_start=on_start, on_round=on_round)[0] for config in configs)
-    notify = _notices(configs, on_notice)
-    for notice in dict.fromkeys(notice for run in runs for notice in run.parts.notices):
-        notify(notice)
-    blocks = run_rounds(runs, [()] * len(runs), notify)
-    return _reported(runs, blocks, on_start, on_round)
+    viewers = [trackers_of(config.output) for config in configs]
+    with kept_programs(configs[0].output.compilation_cache):
+        runs = [prepare(config, given) for config in configs]
+        if not can_share_a_program([run.data for run in runs]):
+            alone = partial(simulate_together, given=given, on_notice=on_notice)
+            return tuple(alone([config], on_start=on_start, on_round=on_round)[0] for config in configs)
+        notify = _notices(configs, on_notice)
+        for notice in dict.fromkeys(notice for run in runs for notice in run.parts.notices):
+            notify(notice)
+        blocks = run_rounds(runs, [()] * len(runs), notify)
+        return _reported(runs, blocks, on_start, on_round, None, viewers)
 
 
 def _notices(configs: Sequence[SimulationConfig], on_notice: Sequence[Callable[[str], None]]) -> Callable[[str], None]:
@@ -209,7 +222,8 @@ def _reported(
     blocks: Blocks,
     on_start: Sequence[Callable[[RunPlan], None]],
     on_round: Sequence[Callable[[Record], None]],
-    before: Sequence[Record] | None = None,
+    before: Sequence[Record] | None,
+    trackers: Sequence[Sequence[Tracker]],
 ) -> tuple[SimulationResult, ...]:
     """Runs the rounds and calls everyone who watches; ``before`` are the finished rounds of a run that is resumed."""
     configs = [run.parts.plan.config for run in runs]
@@ -218,23 +232,42 @@ def _reported(
         reports = [stack.enter_context(reporting(config if is_first() else _silent(config))) for config in configs]
         for report, run in zip(reports, runs, strict=True):
             report.start(run.parts.plan, before)
-            for callback in on_start:
-                callback(run.parts.plan)
+            if tell(on_start, run.parts.plan, "before the first round"):
+                raise ConfigError("on_start must not raise StopSimulation, for there is no round yet to stop after")
+        watchers = [
+            [*on_round, *(enter(stack, tracker, run.parts.plan) for tracker in viewers if is_first())]
+            for run, viewers in zip(runs, trackers, strict=True)
+        ]
 
         histories: list[list[Record]] = [list(before or ()) for _ in runs]
         states = [run.state for run in runs]
         for block, states in blocks:  # noqa: B007  the last states are used below
-            for records in block:
-                for history, report, record in zip(histories, reports, records, strict=True):
-                    history.append(record)
-                    report.round(record)
-                    for on_record in on_round:
-                        on_record(record)
+            try:
+                stop = [
+                    _pass_on(record, history, report, watching)
+                    for records in block
+                    for history, report, watching, record in zip(histories, reports, watchers, records, strict=True)
+                ]
+            except CallbackError as error:
+                end_early(blocks, error)
+                raise
+            if any(stop):
+                end_early(blocks, StopSimulation())
+                break
 
         results = tuple(map(_result, runs, histories, states))
         for report, result in zip(reports, results, strict=True):
             report.end(result)
     return results
+
+
+def _pass_on(
+    record: Record, history: list[Record], report: Report, on_round: Sequence[Callable[[Record], object]]
+) -> bool:
+    """A record to everyone who wants it; whether the run is to end."""
+    history.append(record)
+    report.round(record)
+    return tell(on_round, record, f"in round {record['round']}")
 
 
 def _silent(config: SimulationConfig) -> SimulationConfig:
@@ -247,8 +280,16 @@ def _result(run: Run, history: Sequence[Record], state: State) -> SimulationResu
     return SimulationResult(
         config=config,
         history=tuple(history),
-        final={name: history[-1][name] for name in METRICS},
+        final=_final(run, history[-1], state),
         costs=run.parts.plan.costs,
         params=run.parts.strategy.global_model(state),
         folder=config.output.folder,
     )
+
+
+def _final(run: Run, last: Record, state: State) -> Record:
+    """Metrics of the last round; it was not evaluated if a callback has made it the last."""
+    if METRICS[0] in last:
+        return {name: last[name] for name in METRICS}
+    (tested,) = program_of([run]).evaluate(state)
+    return test_record(tested, ("global", *run.parts.plan.tier_names))

@@ -12,7 +12,7 @@ from fedhm_jax.errors import ConfigError
 from fedhm_jax.models import count_bytes, count_macs, count_parameters, forward_macs
 from fedhm_jax.results import TierCost
 from fedhm_jax.server import Tier
-from fedhm_jax.strategies import STRATEGIES, Setting, State, Strategy
+from fedhm_jax.strategies import STRATEGIES, Setting, State, Strategy, load_builder
 from fedhm_jax.tree import Params, named_leaves
 
 CLASSIFIER = "classifier"
@@ -62,6 +62,25 @@ def build_setting(
         mean_samples=mean_samples,
         compute_dtype=None if config.local.compute == "float32" else jnp.bfloat16,
     )
+
+
+def chosen_builder(config: SimulationConfig, given: StrategyBuilder | None) -> StrategyBuilder | None:
+    """The builder of a strategy that is not the package's own.
+
+    Args:
+        config: the run's config, which may name one.
+        given: one handed over.
+
+    Returns:
+        The builder; None for a strategy of the package.
+
+    Raises:
+        ConfigError: both are there, or what the config names cannot be loaded.
+    """
+    name = config.strategy.builder
+    if name is not None and given is not None:
+        raise ConfigError.of("strategy.builder", name, "unset where a strategy is handed over")
+    return given if name is None else load_builder(name, "strategy.builder")
 
 
 def build_strategy(config: SimulationConfig, setting: Setting, builder: StrategyBuilder | None) -> Strategy[State]:

@@ -4,6 +4,7 @@ from fedhm_jax.server.acceptance import PLAIN_MEAN, MergeRule, accepted_contribu
 from fedhm_jax.server.aggregation import Contribution, merge, weighted
 from fedhm_jax.server.client_devices import DeviceProfile, client_seconds, drop_out, drop_stragglers, samples_trained
 from fedhm_jax.server.cohort import Cohort, cohort_capacities, sample_cohort
+from fedhm_jax.server.optimizers import server_optimizer
 from fedhm_jax.server.privacy import PrivacyAccount, noised, privacy_account
 from fedhm_jax.server.robust import merge_robustly
 from fedhm_jax.server.tiers import Tier, assign_tiers, make_tiers, tier_sizes
@@ -30,6 +31,7 @@ __all__ = [
     "private_contribution",
     "sample_cohort",
     "samples_trained",
+    "server_optimizer",
     "tier_sizes",
     "weighted",
 ]

@@ -10,16 +10,19 @@ from fedhm_jax.strategies.base import (
     sum_tiers,
     weigh,
 )
+from fedhm_jax.strategies.external import load_builder
 from fedhm_jax.strategies.fedavg import fedavg, fedavg_low_rank
 from fedhm_jax.strategies.fedhm import fedhm
 from fedhm_jax.strategies.fedrolex import fedrolex
 from fedhm_jax.strategies.fjord import fjord
 from fedhm_jax.strategies.heterofl import heterofl
 from fedhm_jax.strategies.registry import STRATEGIES, Row
+from fedhm_jax.strategies.server_optimizer import OptimizedState, with_server_optimizer
 from fedhm_jax.strategies.splitmix import splitmix
 
 __all__ = [
     "STRATEGIES",
+    "OptimizedState",
     "Row",
     "Setting",
     "State",
@@ -32,8 +35,10 @@ __all__ = [
     "fedrolex",
     "fjord",
     "heterofl",
+    "load_builder",
     "rank_plans",
     "splitmix",
     "sum_tiers",
     "weigh",
+    "with_server_optimizer",
 ]

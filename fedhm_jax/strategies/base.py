@@ -79,6 +79,8 @@ class Strategy(NamedTuple, Generic[StateT]):
         networks: functions of each tier's model.
         objectives: what the clients of each tier minimise.
         sizes: each tier's model in words, such as ``"ranks / 4"``.
+        replace_model: ``replace_model(state, params) -> state``, the state with another global model; None if the
+            strategy is not to be combined with a server optimizer.
     """
 
     init: Callable[[Params, jax.Array], StateT]
@@ -91,6 +93,7 @@ class Strategy(NamedTuple, Generic[StateT]):
     networks: tuple[Network, ...]
     objectives: tuple[Objective, ...]
     sizes: tuple[str, ...]
+    replace_model: Callable[[StateT, Params], StateT] | None = None
 
 
 def rank_plans(setting: Setting) -> tuple[RankPlan, ...]:
@@ -127,17 +130,21 @@ def client_contribution(setting: Setting, tier: int, params: Params, client: Cli
     Returns:
         The contribution, in the shapes of ``params``.
     """
-    return weigh(setting, tier, params, client.present, client.size, client.owned)
+    return weigh(setting, setting.rank_factors[tier], params, client.present, client.size, client.owned)
+
+
+_LARGEST_EXPONENT = 60
+"""Of a weight: a client of a weight e^60 times smaller is below rounding in either precision, and e^60 squared fits."""
 
 
 def weigh(
-    setting: Setting, tier: int, params: Params, present: jax.Array, samples: jax.Array, owned: jax.Array
+    setting: Setting, rank_factor: float, params: Params, present: jax.Array, samples: jax.Array, owned: jax.Array
 ) -> Contribution:
     """A tree under the weight of a client that might hold it.
 
     Args:
         setting: as in `client_contribution`.
-        tier: the client's.
+        rank_factor: f of the client.
         params: the tree.
         present: scalar, False for a client that does not take part.
         samples: scalar, the client's sample count.
@@ -147,8 +154,9 @@ def weigh(
         The contribution.
     """
     dtype = jax.tree.leaves(params)[0].dtype
-    f = setting.rank_factors
-    relative = math.exp((f[0] - f[tier]) / setting.temperature) if setting.weighting == "rank_softmax" else 1.0
+    # Relative to the strongest tier's, so that not all of them are too small for a floating-point number.
+    exponent = (setting.rank_factors[0] - rank_factor) / setting.temperature
+    relative = math.exp(min(exponent, _LARGEST_EXPONENT)) if setting.weighting == "rank_softmax" else 1.0
     weight = present.astype(dtype) * relative
     if setting.weighting == "samples":
         weight = weight * samples.astype(dtype)

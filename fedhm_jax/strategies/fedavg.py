@@ -78,4 +78,5 @@ def _one_model_for_all(setting: Setting, init: Callable[[Params, jax.Array], Par
         networks=(network,) * tiers,
         objectives=(supervised(network, setting.masked_loss),) * tiers,
         sizes=(size,) * tiers,
+        replace_model=lambda state, params: params,
     )

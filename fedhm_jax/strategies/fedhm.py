@@ -50,8 +50,8 @@ def fedhm(
 
     Args:
         setting: what to build for.
-        history: in a round without a client of the first tier, the old model joins as one more client of that tier,
-            of mean sample count.
+        history: in a round without a client of the first tier, the old model joins as one more client, of mean sample
+            count and of f = 1, since it has full rank.
         decomposition: how the server factorizes its kernels, as in `lowrank.truncation.truncated`; ``subspace``
             starts from the factors of the round before.
         plans: rank plan of each tier, an empty plan being the full-rank model itself; from the setting's rank factors
@@ -95,7 +95,7 @@ def fedhm(
         if history:
             samples = jnp.asarray(setting.mean_samples, jax.tree.leaves(state.params)[0].dtype)
             every_class = jnp.ones((), bool)
-            merged = sum_tiers([merged, weigh(setting, 0, state.params, clients[0] == 0, samples, every_class)])
+            merged = sum_tiers([merged, weigh(setting, 1.0, state.params, clients[0] == 0, samples, every_class)])
         return with_model(merge(state.params, merged), state.factors)
 
     return Strategy(
@@ -111,4 +111,5 @@ def fedhm(
         sizes=tuple(
             f"ranks / {factor:g}" if plan else "full model" for factor, plan in zip(factors, plans, strict=True)
         ),
+        replace_model=lambda state, params: with_model(params, state.factors),
     )

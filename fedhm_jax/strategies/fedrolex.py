@@ -70,4 +70,5 @@ def fedrolex(
         distribute=distribute,
         contribute=contribute,
         aggregate=aggregate,
+        replace_model=lambda state, params: state._replace(rolled=roll_width(params, slices.plan, -state.shift)),
     )

@@ -63,4 +63,5 @@ def heterofl(setting: Setting, *, widths: Sequence[float] | None = None, budget:
         networks=networks,
         objectives=tuple(supervised(tier, setting.masked_loss) for tier in networks),
         sizes=widths_in_words(slices),
+        replace_model=lambda state, params: params,
     )

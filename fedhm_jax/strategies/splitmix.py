@@ -104,6 +104,7 @@ def splitmix(
         networks=(together,) * len(held),
         objectives=(_one_by_one(supervised(network, setting.masked_loss)),) * len(held),
         sizes=tuple(f"{count} x width {width:.3f}" for count in held),
+        replace_model=lambda state, params: state._replace(bases=params),
     )
 
 

@@ -83,7 +83,8 @@ def test_an_empty_file_is_the_default_config(tmp_path: Path) -> None:
         ({"local": {"participation": 1}}, "local.participation is no config key; did you mean server.participation?"),
         (
             {"output": {"zzz": 1}},
-            "output.zzz is no config key; there are output.folder, output.progress",
+            "output.zzz is no config key; there are output.folder, output.progress, output.trackers, "
+            "output.compilation_cache",
         ),
         (
             {"zzz": {}},

@@ -60,14 +60,18 @@ WRONG_VALUES = [
     ("evaluation.statistics_samples", 0, "an integer of at least 1"),
     *(
         (field, value, "a number above 0")
-        for field in ("local.learning_rate", "partition.alpha", "strategy.temperature")
+        for field in ("local.learning_rate", "server.learning_rate", "partition.alpha", "strategy.temperature")
         for value in (0.0, -0.5, 0)
     ),
     *(
         (field, -1e-9, "a number of at least 0")
         for field in ("local.weight_decay", "local.frobenius_decay", "local.proximal")
     ),
-    ("local.momentum", 1.0, "a number of at least 0 and below 1"),
+    *(
+        (field, 1.0, "a number of at least 0 and below 1")
+        for field in ("local.momentum", "server.momentum", "server.second_moment")
+    ),
+    *(("server.epsilon", value, "a number from 1e-15 to 1e15") for value in (0.0, -1e-3, 1e-30, 1e30)),
     ("local.momentum", -0.1, "a number of at least 0 and below 1"),
     ("server.participation", 0.0, "a number above 0 and at most 1"),
     ("server.participation", 1.01, "a number above 0 and at most 1"),
@@ -119,7 +123,7 @@ WRONG_VALUES = [
     ),
     *(
         (field, 1e39, "a number of at most 3.4e+38")
-        for field in ("strategy.distillation", "aggregation.clip", "aggregation.reject")
+        for field in ("strategy.distillation", "aggregation.clip", "aggregation.reject", "server.learning_rate")
     ),
     *(
         (field, Path(path), "a path without a null character, and with a home directory where it begins with ~")

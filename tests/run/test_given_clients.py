@@ -26,6 +26,7 @@ from fedhm_jax import (
 )
 from fedhm_jax.cli import main
 from fedhm_jax.run import check_run, simulate_together
+from fedhm_jax.run.handed_over import HandedOver
 
 OWNERS = np.array(["ann", "bob", "cem", "ann", "bob"] * 6)
 """Twelve samples of ann, twelve of bob, six of cem."""
@@ -127,14 +128,14 @@ def test_who_is_left_out_is_said_before_the_first_round():
         raise Said(line)
 
     config = replace(NATURAL, partition=PartitionConfig("natural", min_samples=7))
-    assert len(check_run(config, tiny()).dealt) == 2
+    assert len(check_run(config, HandedOver(tiny())).dealt) == 2
     with pytest.raises(Said) as said:
-        simulate_together([config], data=tiny(), on_notice=[notice])
+        simulate_together([config], HandedOver(tiny()), on_notice=[notice])
     assert str(said.value) == (
         "1 of the data's 3 clients are left out, for they have fewer training samples than partition.min_samples, "
         "which is 7"
     )
-    assert check_run(NATURAL, tiny()).notices == ()
+    assert check_run(NATURAL, HandedOver(tiny())).notices == ()
 
 
 def private(delta):

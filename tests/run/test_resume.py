@@ -46,6 +46,7 @@ from fedhm_jax import (
 from fedhm_jax.cli import main
 from fedhm_jax.config.config_file import config_from_dict, config_to_toml
 from fedhm_jax.data.sources import load_dataset
+from fedhm_jax.run.handed_over import HandedOver
 from fedhm_jax.run.preparation import Run, prepare
 from fedhm_jax.run.program import Program, program_of
 
@@ -89,9 +90,9 @@ def quick() -> Iterator[None]:
             replace(config, local=local, server=server, output=OutputConfig(), checkpoint=CheckpointConfig())
         )
 
-    def prepare_again(config: SimulationConfig, *custom: Any) -> Run:
-        if any(part is not None for part in custom):
-            return prepare(config, *custom)
+    def prepare_again(config: SimulationConfig, given: HandedOver) -> Run:
+        if given != HandedOver():
+            return prepare(config, given)
         run = prepared(shared(config))
         return run._replace(
             state=copied(run.state), parts=run.parts._replace(plan=replace(run.parts.plan, config=config))

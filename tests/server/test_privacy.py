@@ -34,6 +34,7 @@ from fedhm_jax import (
 from fedhm_jax.config.validation import check_config
 from fedhm_jax.lowrank.decomposition import recover_tree
 from fedhm_jax.reporting.privacy import ASSUMPTIONS, privacy_text
+from fedhm_jax.run.handed_over import HandedOver
 from fedhm_jax.run.preparation import check_run
 from fedhm_jax.server.acceptance import MergeRule, update_length
 from fedhm_jax.server.aggregation import Contribution
@@ -289,4 +290,4 @@ def test_static_batch_norm_and_strategies_from_outside():
         check_run(replace(PRIVATE, model=ModelConfig(name="resnet8")))
     check_run(replace(PRIVATE, model=ModelConfig(name="resnet8", norm="group")))
     with pytest.raises(ConfigError, match="handed over"):
-        check_run(PRIVATE, strategy=forgetful)
+        check_run(PRIVATE, HandedOver(strategy=forgetful))

@@ -15,13 +15,15 @@ import optax
 from support.equality import farthest
 
 from fedhm_jax.client.update import LocalTraining
-from fedhm_jax.data.client_data import ClientData, place_clients
+from fedhm_jax.data.client_data import ClientData, client_by_id, place_clients
 from fedhm_jax.engine.round import build_engine
+from fedhm_jax.lowrank.decomposition import recover_tree
 from fedhm_jax.models.build import build_model
 from fedhm_jax.models.resnet import ResNet
 from fedhm_jax.server.cohort import Cohort
 from fedhm_jax.strategies import fedavg
 from fedhm_jax.strategies.base import Setting, Strategy
+from fedhm_jax.strategies.server_optimizer import with_server_optimizer
 
 Build = Callable[[Setting], Strategy]
 
@@ -164,4 +166,37 @@ def check_batching_does_not_matter(build: Build, model: str) -> None:
     assert farthest(*rounds) < 1e-5
 
 
-CHECKS = (check_equals_fedavg_when_all_tiers_are_full, check_rounds, check_batching_does_not_matter)
+def check_a_server_rate_of_one_is_the_plain_merge(build: Build, model: str) -> None:
+    """The merge of two clients' models with a server optimizer, which must find the strategy's ``replace_model``, in
+    float64; nothing is trained for it."""
+    with jax.enable_x64(True):
+        setting = setting_for(model, (1.0, 4.0))
+        strategy = build(setting)
+        if strategy.replace_model is None:
+            return
+        optimized = with_server_optimizer(strategy, optax.sgd(1.0))
+        data, params = client_data(np.float64), first_params(setting, jnp.float64)
+
+        def merged(method: Strategy) -> tuple[Any, ...]:
+            state = method.init(params, jax.random.key(5))
+            for _ in range(2):
+                contributions = []
+                for tier in range(2):
+                    client = client_by_id(data, jnp.int32(tier), jnp.bool_(True))
+                    trained = jax.tree.map(lambda leaf: 1.1 * leaf + 0.1, method.distribute(state, tier, client))
+                    contributions.append(method.contribute(state, tier, trained, client))
+                state = method.aggregate(state, contributions, jnp.ones(2, jnp.int32))
+            tiers = [recover_tree(method.tier_model(state, tier)) for tier in range(2)]
+            return method.global_model(state), *tiers
+
+        plain, with_optimizer = jax.jit(lambda: (merged(strategy), merged(optimized)))()
+        assert farthest(with_optimizer, plain) < 1e-10
+        assert farthest(with_optimizer[0], strategy.global_model(strategy.init(params, jax.random.key(5)))) > 1e-2
+
+
+CHECKS = (
+    check_equals_fedavg_when_all_tiers_are_full,
+    check_rounds,
+    check_batching_does_not_matter,
+    check_a_server_rate_of_one_is_the_plain_merge,
+)

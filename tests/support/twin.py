@@ -378,8 +378,12 @@ def fedhm_round(
         sums[client.tier] = Trained(before.loss + loss, before.samples + samples, before.clients + 1)
     if method.history_samples is not None and clients and all(client.tier != 0 for client in clients):
         everything = np.ones_like(clients[0].owned)
-        old = Client(tier=0, samples=method.history_samples, owned=everything, batches=())
-        votes.append(Vote(server, weights(old), everything))
+        old = {
+            "uniform": 1.0,
+            "samples": method.history_samples,
+            "rank_softmax": float(np.exp(-1 / method.temperature)),  # the old model has full rank
+        }
+        votes.append(Vote(server, old[method.weighting], everything))
     return merge(server, votes, method.classifier), sums
 
 
