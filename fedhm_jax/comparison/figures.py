@@ -82,7 +82,7 @@ def tiers_figure(result: StudyResult, setting: str) -> "Figure":
 
 
 def _style(result: StudyResult, strategy: str) -> tuple[str, object]:
-    index = result.study.strategies.index(strategy)
+    index = result.study.names.index(strategy)
     return _COLOURS[index % len(_COLOURS)], _DASHES[index % len(_DASHES)]
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from fedhm_jax import ConfigError, SimulationConfig, Study
-from fedhm_jax.comparison.study_file import check_study, read_study, study_from_dict, study_to_toml
+from fedhm_jax.comparison.study_checks import check_study
+from fedhm_jax.comparison.study_file import read_study, study_from_dict, study_to_toml
 
 TEXT = """
 name = "Small"
