@@ -130,6 +130,8 @@ def _check_grid(where: str, grid: Any, study: Study) -> None:
             _check_free(f"{where}.{field}", field, value)
             with about(where):
                 changed(SimulationConfig(), {field: value})
+        if any(value in values[:place] for place, value in enumerate(values)):
+            raise ConfigError.of(f"{where}.{field}", values, "a list without repetitions")
         if len({point_name({field: value}) for value in values}) < len(values):
             raise ConfigError.of(f"{where}.{field}", values, "a list of values whose folders have different names")
 
