@@ -13,11 +13,12 @@ pre { background: #f6f6f6; padding: 0.8rem; overflow-x: auto; font-size: 0.85rem
 @page { size: A4; margin: 14mm 12mm; }
 @media print {
   body { font-size: 9.5pt; line-height: 1.4; max-width: none; margin: 0; padding: 0; color: #000; }
-  h1, h2, h3 { break-after: avoid; }
+  h1, h2, h3, p:has(+ table), p:has(+ pre) { break-after: avoid; }
   table { display: table; width: 100%; overflow: visible; font-size: 7.5pt; }
   thead { display: table-header-group; }
   tr, img, pre { break-inside: avoid; }
-  th, td { padding: 0.15rem 0.25rem; white-space: normal; overflow-wrap: anywhere; vertical-align: top; }
+  th, td { padding: 0.15rem 0.25rem; white-space: normal; vertical-align: top; }
+  td:first-child { overflow-wrap: anywhere; }
   pre { overflow: visible; white-space: pre-wrap; overflow-wrap: anywhere; font-size: 7.5pt; }
 }
 """

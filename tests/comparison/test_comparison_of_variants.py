@@ -6,9 +6,12 @@ import tomllib
 from dataclasses import replace
 
 import pytest
+from flax import linen as nn
 
-from fedhm_jax import ConfigError, Variant, compare, read_study
+from fedhm_jax import ConfigError, DataConfig, SimulationConfig, Variant, compare, read_study
+from fedhm_jax.comparison.runner import _keep_builders, _samples
 from fedhm_jax.comparison.study_file import study_from_dict
+from fedhm_jax.strategies import fedavg, fedavg_low_rank
 
 TEXT = """
 name = "Variants"
@@ -121,17 +124,19 @@ def test_another_grid_is_another_study(again):
 
 
 def test_a_builder_of_python_is_kept_and_compared_as_its_source(tmp_path):
-    from fedhm_jax.strategies import fedavg, fedavg_low_rank
-
     base = study_from_dict(tomllib.loads(TEXT) | {"strategies": ["fedavg"]})
-    study = replace(base, strategies=(Variant("own", builder=fedavg),))
-    result = compare(study, tmp_path / "study")
-    assert [run.strategy for run in result.runs] == ["own"]
-    assert (tmp_path / "study/builders/own.py").read_text().startswith("def fedavg(setting")
-    assert compare(study, tmp_path / "study") == result
-    other = replace(study, strategies=(Variant("own", builder=fedavg_low_rank),))
-    with pytest.raises(ConfigError, match="not this study"):
-        compare(other, tmp_path / "study")
+    study, other = (replace(base, strategies=(Variant("own", builder=build),)) for build in (fedavg, fedavg_low_rank))
+    _keep_builders(study, tmp_path)
+    assert (tmp_path / "builders/own.py").read_text().startswith("def fedavg(setting")
+    # nothing has been run yet
+    _keep_builders(other, tmp_path)
+    assert (tmp_path / "builders/own.py").read_text().startswith("def fedavg_low_rank(setting")
+    (tmp_path / "runs/default/own/seed-0").mkdir(parents=True)
+    _keep_builders(other, tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"^strategies.own.builder is 'fedhm_jax.strategies.fedavg:fedavg', but must be"
+    ):
+        _keep_builders(study, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -154,3 +159,19 @@ def test_what_cannot_run_is_refused_before_anything_is_written(tmp_path, old, ne
         compare(tmp_path / "variants.toml", tmp_path / "runs")
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "runs").exists()
+
+
+class Plain(nn.Module):
+    """A model without low-rank layers, which FedHM refuses."""
+
+    @nn.compact
+    def __call__(self, images, *, mask=None, train=False):
+        return nn.Dense(10, name="classifier")(images.reshape(images.shape[0], -1))
+
+
+def test_samples_are_counted_whatever_the_strategy():
+    known = {}
+    config = SimulationConfig(data=DataConfig(train_samples=500))
+    held = replace(config, data=replace(config.data, holdout=100))
+    assert [_samples(None, Plain(), known, each) for each in (config, held, config)] == [500, 400, 500]
+    assert len(known) == 2

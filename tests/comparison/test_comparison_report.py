@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
@@ -443,6 +444,45 @@ def test_page_holds_everything_and_asks_for_nothing(tmp_path):
         assert f"]({link})" in text
         with Image.open(tmp_path / link) as image:
             assert image.width > 500
+
+
+def test_a_printed_table_may_be_wrapped_and_breaks_between_rows(tmp_path):
+    write_comparison(made_result(("fedhm",)), tmp_path)
+    style = (tmp_path / "report.html").read_text(encoding="utf-8").split("</style>")[0]
+    on_screen, on_paper = style.split("@media print")
+    assert "white-space: nowrap" in on_screen
+    assert "overflow-x: auto" in on_screen
+    assert re.search(r"th, td \{[^}]*white-space: normal", on_paper)
+    assert re.search(r"\btable \{[^}]*display: table;[^}]*overflow: visible", on_paper)
+    assert re.search(r"\btr, [^{]*\{ break-inside: avoid", on_paper)
+
+
+def test_legends_leave_room_for_long_names():
+    few, long = made_result(("fedhm", "heterofl")), Variant("x" * 60, {"strategy.name": "fedhm"})
+    study = replace(few.study, strategies=("fedhm", "heterofl", long))
+    runs = [*few.runs, made_run("x" * 60, 0)]
+    for draw in (curves_figure, tiers_figure):
+        figure = draw(StudyResult(study, runs), "iid")
+        figure.draw_without_rendering()
+        box = figure.legends[0].get_window_extent()
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.width
+
+
+def test_more_strategies_than_colours_can_still_be_told_apart():
+    names = tuple(f"v{number}" for number in range(10))
+    study = replace(
+        made_result(("fedhm",)).study, strategies=tuple(Variant(n, {"strategy.name": "fedhm"}) for n in names)
+    )
+    runs = [made_run(name, 0, final=(80, 80, 60)) for name in names]
+    lines = curves_figure(StudyResult(study, runs), "iid").axes[0].get_lines()
+    assert len({(line.get_color(), str(line._unscaled_dash_pattern)) for line in lines}) == 10
+    bars = [
+        found[0]
+        for found in tiers_figure(StudyResult(study, runs), "iid").axes[0].containers
+        if hasattr(found, "patches")
+    ]
+    assert len({(bar.get_facecolor(), bar.get_hatch()) for bar in bars}) == 10
 
 
 def test_results_hold_every_evaluated_round(tmp_path):

@@ -48,6 +48,13 @@ def test_a_written_study_reads_back_without_places_on_this_machine():
     assert study_from_dict(tomllib.loads(text)) == replace(study, settings=here)
 
 
+def test_a_study_of_plain_names_is_written_as_it_always_was():
+    keys = ["description", "learning_rates", "name", "seeds", "strategies", "tuning_samples", "settings"]
+    written = tomllib.loads(study_to_toml(study_from_dict(tomllib.loads(TEXT))))
+    assert list(written) == keys
+    assert written["strategies"] == ["fedhm", "heterofl"]
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
