@@ -206,16 +206,15 @@ def _difference(ours: str, verdict: numbers.Verdict) -> str:
 
 
 def _totals(result: StudyResult, setting: str) -> str:
-    rows = [
-        [
-            _named(result, setting, strategy),
-            *(
-                numbers.spread([value(run) for run in numbers.runs_of(result, setting, strategy)]).text(1)
-                for _, value in numbers.TOTALS.values()
-            ),
-        ]
-        for strategy in numbers.strategies_run(result, setting)
-    ]
+    def cell(values: list[float]) -> str:
+        found = numbers.spread(values)
+        return found.text(1 if found.mean >= 1 else 4)
+
+    rows = []
+    for strategy in numbers.strategies_run(result, setting):
+        runs = numbers.runs_of(result, setting, strategy)
+        cells = [cell([value(run) for run in runs]) for _, value in numbers.TOTALS.values()]
+        rows.append([_named(result, setting, strategy), *cells])
     return table(["strategy", *(heading for heading, _ in numbers.TOTALS.values())], rows)
 
 

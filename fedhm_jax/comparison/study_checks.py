@@ -7,7 +7,7 @@ from typing import Any
 
 from fedhm_jax.comparison.centralised import CENTRALISED, is_set_by_centralised
 from fedhm_jax.comparison.study import RATE, Study, Variant
-from fedhm_jax.comparison.variants import BUILT_IN, changed, config_of, grid_of, point_name, value_name
+from fedhm_jax.comparison.variants import BUILT_IN, changed, grid_of, point_name, value_name
 from fedhm_jax.config import SimulationConfig
 from fedhm_jax.errors import ConfigError
 
@@ -93,6 +93,23 @@ def _check_variant(variant: Variant, study: Study) -> None:
     for key in ("changes", "grid"):
         if not isinstance(getattr(variant, key), Mapping):
             raise ConfigError.of(f"{where}.{key}", getattr(variant, key), "a table")
+    for field, value in variant.changes.items():
+        _check_free(f"{where}.{field}", field, value)
+    with about(where):
+        changed(SimulationConfig(), variant.changes)
+    _check_kind(variant, where)
+    for field, value in variant.changes.items():
+        if variant.name == CENTRALISED and is_set_by_centralised(field):
+            raise ConfigError.of(f"{where}.{field}", value, "unset, for it follows from the federation's config")
+        if field in variant.grid:
+            raise ConfigError.of(f"{where}.{field}", value, f"unset when {where}.grid has it")
+    if variant.name == CENTRALISED and (idle := [field for field in variant.grid if is_set_by_centralised(field)]):
+        raise ConfigError.of(f"{where}.grid.{idle[0]}", variant.grid[idle[0]], "unset, for it makes no difference")
+    _check_grid(f"{where}.grid", variant.grid, study)
+
+
+def _check_kind(variant: Variant, where: str) -> None:
+    """Whether a variant is one strategy: a built-in one, or one's own."""
     strategy = variant.changes.get("strategy.name")
     if variant.builder is not None:
         if not callable(variant.builder) and not (isinstance(variant.builder, str) and ":" in variant.builder):
@@ -100,21 +117,10 @@ def _check_variant(variant: Variant, study: Study) -> None:
         if strategy is not None or variant.name in BUILT_IN:
             raise ConfigError.of(f"{where}.builder", variant.builder, "unset for a built-in strategy")
     elif strategy is None and variant.name not in BUILT_IN:
-        raise ConfigError(f"{where} has neither strategy.name nor builder, but needs one of them")
+        known = ", ".join(BUILT_IN)
+        raise ConfigError(f"{where} needs strategy.name or builder, for only {known} stand for themselves")
     elif strategy is not None and variant.name in BUILT_IN and strategy != variant.name:
         raise ConfigError.of(f"{where}.strategy.name", strategy, f"{variant.name!r}, or the table of another name")
-    for field, value in variant.changes.items():
-        _check_free(f"{where}.{field}", field, value)
-        if variant.name == CENTRALISED and is_set_by_centralised(field):
-            raise ConfigError.of(f"{where}.{field}", value, "unset, for it follows from the federation's config")
-        if field in variant.grid:
-            raise ConfigError.of(f"{where}.{field}", value, f"unset when {where}.grid has it")
-    for config in study.settings.values():
-        with about(where):
-            config_of(config, variant, {})
-    if variant.name == CENTRALISED and (idle := [field for field in variant.grid if is_set_by_centralised(field)]):
-        raise ConfigError.of(f"{where}.grid.{idle[0]}", variant.grid[idle[0]], "unset, for it makes no difference")
-    _check_grid(f"{where}.grid", variant.grid, study)
 
 
 def _check_grid(where: str, grid: Any, study: Study) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fedhm_jax.comparison.study import Study, Variant
 from fedhm_jax.comparison.study_checks import check_study
+from fedhm_jax.comparison.variants import BUILT_IN
 from fedhm_jax.config import SimulationConfig, config_from_dict, config_to_dict, read_toml
 from fedhm_jax.errors import ConfigError
 
@@ -84,7 +85,7 @@ def _strategies(given: Any) -> Any:
     if not isinstance(given, Mapping):
         return tuple(given) if isinstance(given, list) else given
     variants = [_variant(name, _table(given, name, "strategies.")) for name in given]
-    return tuple(variant.name if variant == Variant(variant.name) else variant for variant in variants)
+    return tuple(v.name if v == Variant(v.name) and v.name in BUILT_IN else v for v in variants)
 
 
 def _variant(name: str, table: Mapping[str, Any]) -> Variant:

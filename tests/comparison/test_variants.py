@@ -173,8 +173,10 @@ def test_centralised_training_does_the_work_of_the_federation():
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ('strategy.name = "fedhm"', "", r"^strategies.fedhm-long has neither strategy.name nor builder"),
+        ('strategy.name = "fedhm"', "", r"^strategies.fedhm-long needs strategy.name or builder, for only fedhm, "),
         ('strategy.name = "fedhm"', 'strategy.name = "fedsgd"', r"^strategies.fedhm-long: strategy.name is 'fedsgd'"),
+        ('strategy.name = "fedhm"', 'strategy.nam = "x"', r"strategy.nam is no config key; did you mean strategy.name"),
+        ("[strategies.fedhm]", "[strategies.fed-hm]", r"^strategies.fed-hm needs strategy.name or builder"),
         ("local.epochs = 4", 'local.epochs = "x"', "^strategies.fedhm-long: local.epochs is 'x', but must be an int"),
         ("local.epochs = 4", "local.epoch = 4", "did you mean local.epochs"),
         ("local.epochs = 4", "epochs = 4", r"^strategies.fedhm-long: epochs is no config key; did you mean local"),
@@ -193,7 +195,7 @@ def test_centralised_training_does_the_work_of_the_federation():
         ("[strategies.fedhm]", "[strategies.'a/b']\nbuilder = 'a.py:b'", "strategies is 'a/b', but must be a name"),
         ('builder = "mine.py:build"', 'builder = "mine.py"', r"a file and a name in it, like 'mine.py:build'"),
         ('builder = "mine.py:build"', "builder = 3", r"^strategies.mine.builder is 3"),
-        ('builder = "mine.py:build"', "strategy = 3", r"^strategies.mine has neither"),
+        ('builder = "mine.py:build"', "strategy = 3", r"^strategies.mine: strategy is 3, but must be a table"),
         (
             "[strategies.centralised]",
             "[strategies.centralised]\nlocal.proximal = 1.0",
