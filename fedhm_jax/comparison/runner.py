@@ -37,7 +37,7 @@ def compare(
     """Runs a study and writes its report; finished runs of an earlier call are not run again.
 
     The folder receives ``study.toml``, a folder for every run under ``trials/`` and ``runs/`` (as `simulate` leaves
-    it), and ``report.md``, ``report.html``, ``results.csv`` and ``figures/``.
+    it), ``builders/`` with the text of one's own, and ``report.md``, ``report.html``, ``results.csv`` and ``figures/``.
 
     Args:
         study: what to compare, or the TOML file that says so.
