@@ -175,6 +175,21 @@ _SELDOM = {
 _RANK_FACTORS: tuple[tuple[float, ...], ...] = ((1.0,), (2.0,), (1, 2), (1.5, 3.0), (1.0, 2.0, 8.0), (1.0, 1e6))
 
 
+def values_of(field: Field, scratch: Path, *, sensible: bool) -> st.SearchStrategy[Any]:
+    """Values of one field alone, with two tiers and four clients around it.
+
+    Args:
+        field: the field.
+        scratch: folder that a run's folder may be put in.
+        sensible: within the documented range; otherwise mostly not.
+
+    Returns:
+        The values.
+    """
+    around = _Around(2, 4, scratch)
+    return _sensible(field, around) if sensible else _nonsense(field, around)
+
+
 # --- values that make sense ------------------------------------------------------------------------------------------
 
 

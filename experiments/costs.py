@@ -35,7 +35,7 @@ def main(arguments: Arguments) -> None:
         "| strategy | tier | model | parameters | MiB one way | MMAC, one image |",
         "|---|---|---|---|---|---|",
     ]
-    for strategy in study.strategies:
+    for strategy in study.names:
         for cost in tier_costs(study, next(iter(study.settings)), strategy):
             cells = [strategy, cost.tier, cost.size, f"{cost.parameters:,}"]
             cells += [f"{cost.bytes_down / 2**20:.1f}", f"{cost.macs / 1e6:.1f}"]

@@ -10,7 +10,7 @@ Example:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fedhm_jax.comparison import Study, read_study
+from fedhm_jax.comparison import Study, Variant, read_study
 from fedhm_jax.config import (
     AggregationConfig,
     CheckpointConfig,
@@ -94,6 +94,7 @@ __all__ = [
     "StrategyConfig",
     "Study",
     "TiersConfig",
+    "Variant",
     "WriteError",
     "build_model",
     "compare",

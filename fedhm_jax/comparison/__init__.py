@@ -2,14 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
-from fedhm_jax.comparison.study import Study, StudyResult
+from fedhm_jax.comparison.study import Study, StudyResult, Variant
 from fedhm_jax.comparison.study_file import read_study
 
 if TYPE_CHECKING:
     from fedhm_jax.comparison.report import print_comparison
     from fedhm_jax.comparison.runner import compare
 
-__all__ = ["Study", "StudyResult", "compare", "print_comparison", "read_study"]
+__all__ = ["Study", "StudyResult", "Variant", "compare", "print_comparison", "read_study"]
 
 
 def __getattr__(name: str) -> Any:

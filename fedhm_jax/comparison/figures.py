@@ -48,8 +48,7 @@ def curves_figure(result: StudyResult, setting: str) -> "Figure":
     for axes in panels[0]:  # few ticks, so that no two labels touch
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=axes is panels[0][0], min_n_ticks=1))
     panels[0][2].xaxis.set_major_formatter(EngFormatter())
-    handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 8), frameon=False)
+    _name_strategies(figure, panels[0][0])
     return figure
 
 
@@ -73,17 +72,26 @@ def tiers_figure(result: StudyResult, setting: str) -> "Figure":
         means = [by_column[column].mean for column in columns]
         deviations = [by_column[column].deviation or 0.0 for column in columns]
         colour, _ = _style(result, strategy)
-        axes.bar(places, means, 0.92 * width, yerr=deviations, color=colour, label=strategy, ecolor="0.45")
+        hatch = "///" if result.study.names.index(strategy) >= len(_COLOURS) else ""
+        axes.bar(places, means, 0.92 * width, yerr=deviations, color=colour, hatch=hatch, label=strategy, ecolor="0.45")
     axes.set_xticks(range(len(columns)), columns)
     label_axes(axes, "Accuracy after the last round", "", "test accuracy [%]")
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 8), frameon=False)
+    _name_strategies(figure, axes)
     return figure
 
 
+def _name_strategies(figure: "Figure", axes: "Axes") -> None:
+    """One legend below everything, in as many columns as its longest name leaves room for."""
+    handles, labels = axes.get_legend_handles_labels()
+    inches = 0.7 + 0.09 * max(map(len, labels), default=1)
+    columns = max(min(len(labels), 8, int(figure.get_figwidth() / inches)), 1)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+
+
 def _style(result: StudyResult, strategy: str) -> tuple[str, object]:
-    index = result.study.strategies.index(strategy)
-    return _COLOURS[index % len(_COLOURS)], _DASHES[index % len(_DASHES)]
+    index = result.study.names.index(strategy)
+    again = index // len(_COLOURS)  # with more strategies than colours, a colour comes back with other dashes
+    return _COLOURS[index % len(_COLOURS)], _DASHES[(index + again) % len(_DASHES)]
 
 
 def _against(result: StudyResult, setting: str) -> list[tuple[str, Callable[[Record], float]]]:

@@ -3,17 +3,21 @@
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from fedhm_jax.comparison.centralised import CENTRALISED
 from fedhm_jax.comparison.study import StudyResult, StudyRun
+from fedhm_jax.comparison.variants import strategy_name
 from fedhm_jax.results import TierCost
 
-UPPER_BOUND = "fedavg"
-"""Every client trains the full model, which no weak device could: shown, but not in the running."""
-
-
-COMPARED = ("mean of tiers", "worst tier", "global")
+COMPARED = ("worst tier", "mean of tiers", "global")
 """What strategies are compared by."""
+
+CONFIDENCE = 0.95
+"""Of the interval that a verdict rests on."""
+
+FEWEST_SEEDS = 3
+"""With fewer no verdict is given: the interval from two seeds is 12.7 standard errors wide to each side."""
 
 
 class Spread(NamedTuple):
@@ -61,7 +65,30 @@ def runs_of(result: StudyResult, setting: str, strategy: str) -> list[StudyRun]:
 
 def strategies_run(result: StudyResult, setting: str) -> list[str]:
     """Strategies with at least one finished run in a setting, in the study's order."""
-    return [name for name in result.study.strategies if runs_of(result, setting, name)]
+    return [name for name in result.study.names if runs_of(result, setting, name)]
+
+
+def bounds(result: StudyResult, setting: str) -> set[str]:
+    """Strategies that are shown, but not in the running: they ask of some client what its device could not do.
+
+    Centralised training always does, FedAvg of the full model where there is a tier of less than full rank.
+
+    Args:
+        result: the study.
+        setting: one of its settings.
+
+    Returns:
+        Their names; the reference is never among them.
+    """
+    weak = max(result.study.settings[setting].tiers.rank_factors) > 1
+    above = {CENTRALISED, "fedavg"} if weak else {CENTRALISED}
+    return {variant.name for variant in result.study.variants if strategy_name(variant) in above} - {reference(result)}
+
+
+def reference(result: StudyResult) -> str:
+    """The strategy that all others are set against."""
+    study = result.study
+    return study.reference or ("fedhm" if "fedhm" in study.names else study.names[0])
 
 
 def tier_names(run: StudyRun) -> list[str]:
@@ -86,7 +113,7 @@ def percent(accuracy: float | None) -> float:
 
 
 def accuracies(run: StudyRun) -> dict[str, float]:
-    """Accuracy after the last round in percent: global, every tier, their mean and their worst.
+    """Accuracy after the last round in percent: the worst tier, the mean of the tiers, global, and every tier.
 
     Args:
         run: a finished run.
@@ -96,13 +123,13 @@ def accuracies(run: StudyRun) -> dict[str, float]:
     """
     last = {name: percent(value) for name, value in run.history[-1]["accuracy"].items()}
     tiers = [last[name] for name in tier_names(run)]
-    return {**last, "mean of tiers": statistics.fmean(tiers), "worst tier": min(tiers)}
+    return {"worst tier": min(tiers), "mean of tiers": statistics.fmean(tiers), **last}
 
 
 def accuracy_columns(result: StudyResult, setting: str) -> list[str]:
-    """Columns of a setting's table of accuracy."""
-    first = next(run for run in result.runs if run.setting == setting)
-    return ["global", *tier_names(first), "mean of tiers", "worst tier"]
+    """Columns of a setting's table of accuracy: what is compared, and every tier that any strategy has."""
+    tiers = {name: None for run in result.runs if run.setting == setting for name in tier_names(run)}
+    return [*COMPARED, *tiers]
 
 
 def accuracy_spreads(result: StudyResult, setting: str) -> dict[str, dict[str, Spread]]:
@@ -113,73 +140,99 @@ def accuracy_spreads(result: StudyResult, setting: str) -> dict[str, dict[str, S
         setting: one of its settings.
 
     Returns:
-        Percent.
+        Percent; NaN in the column of a tier that a strategy does not have.
     """
-    columns = accuracy_columns(result, setting)
-    return {
-        strategy: {
-            column: spread([accuracies(run)[column] for run in runs_of(result, setting, strategy)])
-            for column in columns
+    found = {}
+    for strategy in strategies_run(result, setting):
+        runs = [accuracies(run) for run in runs_of(result, setting, strategy)]
+        found[strategy] = {
+            column: spread([run[column] for run in runs if column in run])
+            for column in accuracy_columns(result, setting)
         }
-        for strategy in strategies_run(result, setting)
-    }
+    return found
 
 
 def best_strategies(result: StudyResult, setting: str) -> dict[str, str]:
-    """The strategy with the highest mean in each column, the upper bound left out."""
+    """The strategy with the highest mean in each column, `bounds` left out."""
     spreads = accuracy_spreads(result, setting)
-    rivals = [name for name in spreads if name != UPPER_BOUND]
+    rivals = [name for name in spreads if name not in bounds(result, setting)]
     return {
-        column: max(rivals, key=lambda name: spreads[name][column].mean)
+        column: max(rivals, key=lambda name: (not math.isnan(mean := spreads[name][column].mean), mean))
         for column in accuracy_columns(result, setting)
         if rivals
     }
 
 
 class Verdict(NamedTuple):
-    """FedHM against one rival in one column.
+    """The reference against one rival in one column.
 
     Attributes:
         rival: name of the strategy.
         column: what is compared.
-        difference: FedHM minus rival in points, over the seeds that both have run.
-        winner: ``fedhm``, ``rival``, or ``tie`` if the mean difference is within its standard deviation of zero.
-        seeds: number of seeds that both have run; with one seed the winner is no more than a sign.
+        difference: reference minus rival in points, over the seeds that both have run.
+        margin: half the width of the interval around the mean difference; None with too few seeds.
+        winner: ``reference``, ``rival``, or ``tie`` if the interval holds zero; None with too few seeds.
+        seeds: number of seeds that both have run.
     """
 
     rival: str
     column: str
     difference: Spread
-    winner: str
+    margin: float | None
+    winner: Literal["reference", "rival", "tie"] | None
     seeds: int
 
 
 def verdicts(result: StudyResult, setting: str) -> list[Verdict]:
-    """FedHM against every rival on the tiers' mean, the worst tier and the global model, paired by seed.
+    """The reference against every rival on the worst tier, the tiers' mean and the global model, paired by seed.
 
     Args:
         result: the study.
         setting: one of its settings.
 
     Returns:
-        Three verdicts a rival; none for a rival that shares no finished seed with FedHM.
+        Three verdicts a rival; none for a rival that shares no finished seed with the reference.
     """
-    ours = {run.seed: accuracies(run) for run in runs_of(result, setting, "fedhm")}
-    rivals = [name for name in strategies_run(result, setting) if name not in ("fedhm", UPPER_BOUND)]
+    ours = {run.seed: accuracies(run) for run in runs_of(result, setting, reference(result))}
+    outside = {reference(result), *bounds(result, setting)}
     found = []
-    for rival in rivals if ours else []:
+    for rival in [name for name in strategies_run(result, setting) if name not in outside]:
         theirs = {run.seed: accuracies(run) for run in runs_of(result, setting, rival)}
         shared = [seed for seed in ours if seed in theirs]
         for column in COMPARED if shared else ():
-            difference = spread([ours[seed][column] - theirs[seed][column] for seed in shared])
-            found.append(Verdict(rival, column, difference, _winner(difference), len(shared)))
+            found.append(_verdict(rival, column, [ours[seed][column] - theirs[seed][column] for seed in shared]))
     return found
 
 
-def _winner(difference: Spread) -> str:
-    if abs(difference.mean) <= (difference.deviation or 0.0):
-        return "tie"
-    return "fedhm" if difference.mean > 0 else "rival"
+def _verdict(rival: str, column: str, differences: Sequence[float]) -> Verdict:
+    difference = spread(differences)
+    if difference.deviation is None or len(differences) < FEWEST_SEEDS:
+        return Verdict(rival, column, difference, None, None, len(differences))
+    margin = half_width(difference.deviation, len(differences))
+    winner: Literal["reference", "rival", "tie"] = "reference" if difference.mean > 0 else "rival"
+    return Verdict(
+        rival, column, difference, margin, "tie" if abs(difference.mean) <= margin else winner, len(differences)
+    )
+
+
+def half_width(deviation: float, seeds: int) -> float:
+    """Half the width of Student's interval around a mean, ``t_{0.975, n - 1} s / sqrt(n)``.
+
+    Args:
+        deviation: sample standard deviation s.
+        seeds: number of values n, at least 2.
+
+    Returns:
+        The half width, in the units of the deviation.
+
+    Example:
+        >>> round(half_width(1.0, 4), 4)  # t is 3.1824
+        1.5912
+    """
+    # a part of SciPy that loads in no time; JAX needs SciPy anyway
+    from scipy.special import stdtrit
+
+    return float(stdtrit(seeds - 1, (1 + CONFIDENCE) / 2)) * deviation / math.sqrt(seeds)
 
 
 TOTALS: dict[str, tuple[str, Callable[[StudyRun], float]]] = {
@@ -196,7 +249,7 @@ def _last(run: StudyRun, *names: str) -> float:
 
 
 def relative_costs(result: StudyResult, setting: str) -> dict[str, list[tuple[TierCost, dict[str, float | None]]]]:
-    """Each strategy's cost of every tier, with its ratio to FedHM's (None without FedHM).
+    """Each strategy's cost of every tier, with its ratio to the reference's (None if that has not run).
 
     Args:
         result: the study.
@@ -205,11 +258,11 @@ def relative_costs(result: StudyResult, setting: str) -> dict[str, list[tuple[Ti
     Returns:
         By strategy, for each tier the cost and the ratios of ``parameters``, ``bytes_down`` and ``macs``.
     """
-    ours = runs_of(result, setting, "fedhm")
-    reference = {cost.tier: cost for cost in ours[0].costs} if ours else {}
+    ours = runs_of(result, setting, reference(result))
+    of_tier = {cost.tier: cost for cost in ours[0].costs} if ours else {}
 
     def ratio(cost: TierCost, name: str) -> float | None:
-        return getattr(cost, name) / getattr(reference[cost.tier], name) if cost.tier in reference else None
+        return getattr(cost, name) / getattr(of_tier[cost.tier], name) if cost.tier in of_tier else None
 
     return {
         strategy: [

@@ -1,31 +1,23 @@
 """The report of a comparison as Markdown and as one self-contained HTML page, and its table for the terminal."""
 
-import base64
 import csv
 import io
 import os
-import re
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from fedhm_jax.comparison import numbers
+from fedhm_jax.comparison.centralised import CENTRALISED
 from fedhm_jax.comparison.figures import curves_figure, tiers_figure
-from fedhm_jax.comparison.study import StudyResult
-from fedhm_jax.comparison.study_file import portable
-from fedhm_jax.config import SimulationConfig, config_to_toml, number_of_clients
+from fedhm_jax.comparison.markdown import listed, plain, table
+from fedhm_jax.comparison.page import html_page
+from fedhm_jax.comparison.provenance import config_blocks, environment, grid_blocks
+from fedhm_jax.comparison.study import RATE, StudyResult
+from fedhm_jax.comparison.variants import grid_of, value_name
+from fedhm_jax.config import SimulationConfig, number_of_clients
 from fedhm_jax.reporting import format_bytes, format_count
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
-table { border-collapse: collapse; display: block; overflow-x: auto; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.3rem 0.7rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-img { max-width: 100%; }
-pre { background: #f6f6f6; padding: 0.8rem; overflow-x: auto; font-size: 0.85rem; }
-"""
 
 
 def write_comparison(result: StudyResult, folder: Path) -> None:
@@ -48,7 +40,7 @@ def write_comparison(result: StudyResult, folder: Path) -> None:
             figures[f"figures/{setting}-{name}.png"] = file
     text = comparison_markdown(result)
     _replace(folder / "report.md", text)
-    _replace(folder / "report.html", _html(result.study.name, text, figures))
+    _replace(folder / "report.html", html_page(result.study.name, text, figures))
     _replace(folder / "results.csv", _csv(result))
 
 
@@ -76,13 +68,13 @@ def comparison_table(result: StudyResult, setting: str) -> Table:
         A table with a row per strategy.
     """
     columns = [name for name in numbers.accuracy_columns(result, setting) if name in numbers.COMPARED]
-    table = Table(title=f"{setting}: test accuracy after the last round [%]", title_justify="left")
-    table.add_column("strategy")
+    shown = Table(title=f"{setting}: test accuracy after the last round [%]", title_justify="left")
+    shown.add_column("strategy")
     for column in columns:
-        table.add_column(column, justify="right")
+        shown.add_column(column, justify="right")
     for strategy, spreads in numbers.accuracy_spreads(result, setting).items():
-        table.add_row(strategy, *(spreads[column].text() for column in columns))
-    return table
+        shown.add_row(strategy, *(spreads[column].text() for column in columns))
+    return shown
 
 
 def comparison_markdown(result: StudyResult) -> str:
@@ -95,9 +87,9 @@ def comparison_markdown(result: StudyResult) -> str:
         The text. It holds no date, so that the same runs give the same report.
     """
     study = result.study
-    wanted = len(study.settings) * len(study.strategies) * len(study.seeds)
+    wanted = len(study.settings) * len(study.names) * len(study.seeds)
     unfinished = [] if len(result.runs) == wanted else [f"**{len(result.runs)} of {wanted} runs finished.**"]
-    blocks = [f"# {_plain(study.name)}", *unfinished, _plain(study.description)]
+    blocks = [f"# {plain(study.name)}", *unfinished, plain(study.description)]
     blocks.append(
         f"Accuracy on the test set after the last round, not the best one; mean ± sample standard deviation over "
         f"{len(study.seeds)} seed{'s' if len(study.seeds) > 1 else ''} ({', '.join(map(str, study.seeds))})."
@@ -105,8 +97,8 @@ def comparison_markdown(result: StudyResult) -> str:
     for setting in _settings(result):
         blocks += _setting_blocks(result, setting)
     if result.trials:
-        blocks += ["## Learning rates", *_grid_blocks(result)]
-    blocks += ["## Configs", *_config_blocks(result), "## Made with", _environment(result)]
+        blocks += ["## Tuning", *grid_blocks(result, _settings(result))]
+    blocks += ["## Configs", *config_blocks(result), "## Made with", environment(result)]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -119,18 +111,34 @@ def _setting_blocks(result: StudyResult, setting: str) -> list[str]:
         f"## {setting}",
         _in_words(result.study.settings[setting]),
         _accuracy(result, setting),
-        "*fedavg* trains the full model on every client, which no weak device could: an upper bound, not a rival."
-        if numbers.UPPER_BOUND in numbers.strategies_run(result, setting)
-        else "",
+        *_bounds(result, setting),
         f"![Accuracy of every tier](figures/{setting}-tiers.png)",
         f"![Accuracy against rounds, bytes, work and time](figures/{setting}-curves.png)",
         *_verdict_blocks(result, setting),
         "### What a whole run took",
         _totals(result, setting),
         "### Budgets",
-        "What one client carries; in brackets the ratio to FedHM's client of the same tier.",
+        f"What one client carries; in brackets the ratio to {numbers.reference(result)}'s client of the same tier.",
         _budgets(result, setting),
     ]
+
+
+def _bounds(result: StudyResult, setting: str) -> list[str]:
+    shown = [name for name in numbers.strategies_run(result, setting) if name in numbers.bounds(result, setting)]
+    full = [f"*{name}*" for name in shown if name != CENTRALISED]
+    sentences = []
+    if full:
+        sentences.append(
+            f"{listed(full)} train{'s' if len(full) == 1 else ''} the full model on every client, which no weak device "
+            "could: an upper bound, not a rival."
+        )
+    if CENTRALISED in shown:
+        sentences.append(
+            f"*{CENTRALISED}* trains the full model on all data in one place, for as many rounds, each with as many "
+            "samples as a cohort trains on in the mean, in batches of the same size and with the same optimizer. Its "
+            "costs are those of one device of the strongest tier that holds all data."
+        )
+    return sentences
 
 
 def _in_words(config: SimulationConfig) -> str:
@@ -153,10 +161,10 @@ def _accuracy(result: StudyResult, setting: str) -> str:
         return f"**{value.text()}**" if best.get(column) == strategy else value.text()
 
     rows = [
-        [_named(strategy), *(cell(strategy, column, spreads[column]) for column in columns)]
+        [_named(result, setting, strategy), *(cell(strategy, column, spreads[column]) for column in columns)]
         for strategy, spreads in numbers.accuracy_spreads(result, setting).items()
     ]
-    return _table(["strategy", *columns], rows)
+    return table(["strategy", *columns], rows)
 
 
 def _verdict_blocks(result: StudyResult, setting: str) -> list[str]:
@@ -167,42 +175,49 @@ def _verdict_blocks(result: StudyResult, setting: str) -> list[str]:
     by_rival = {rival: [verdict for verdict in found if verdict.rival == rival] for rival in rivals}
     columns = [verdict.column for verdict in by_rival[rivals[0]]]
     rows = [
-        [rival, *(f"{verdict.difference.text()} ({_word(verdict)})" for verdict in by_rival[rival])] for rival in rivals
+        [rival, *(_difference(numbers.reference(result), verdict) for verdict in by_rival[rival])] for rival in rivals
     ]
-    sentences = []
-    for column in columns:
-        groups: dict[str, list[str]] = {"fedhm": [], "rival": [], "tie": []}
-        for verdict in found:
-            if verdict.column == column:
-                groups[verdict.winner].append(verdict.rival + (" (one seed)" if verdict.seeds == 1 else ""))
-        words = {"fedhm": "beats", "rival": "loses to", "tie": "is level with"}
-        parts = [f"{words[winner]} {_list(names)}" for winner, names in groups.items() if names]
-        sentences.append(f"On the {column if column != 'global' else 'global model'} FedHM {'; it '.join(parts)}.")
+    decided = [verdict for verdict in found if verdict.winner is not None]
+    ours = numbers.reference(result)
     return [
-        "### Does FedHM win?",
-        "FedHM minus rival in points, paired by seed; level if the mean is within one standard deviation of zero.",
-        _table(["rival", *columns], rows),
-        " ".join(sentences),
+        f"### Does {ours} win?",
+        f"{ours} minus rival in points, paired by seed: mean ± half the width of the "
+        f"{100 * numbers.CONFIDENCE:g} % interval of Student's t; level if the interval holds zero. With fewer than "
+        f"{numbers.FEWEST_SEEDS} seeds there is no interval and no verdict. Every cell is a test of its own: of twenty "
+        "that are level in truth, one is expected to come out otherwise.",
+        table(["rival", *columns], rows),
+        " ".join(_sentence(ours, column, decided) for column in columns if decided),
     ]
 
 
-def _word(verdict: numbers.Verdict) -> str:
-    word = {"fedhm": "FedHM", "rival": "rival", "tie": "level"}[verdict.winner]
-    return f"{word}, one seed" if verdict.seeds == 1 else word
+def _sentence(ours: str, column: str, decided: list[numbers.Verdict]) -> str:
+    words = {"reference": "beats", "rival": "loses to", "tie": "is level with"}
+    groups = {
+        winner: [verdict.rival for verdict in decided if (verdict.column, verdict.winner) == (column, winner)]
+        for winner in words
+    }
+    parts = [f"{words[winner]} {listed(names)}" for winner, names in groups.items() if names]
+    return f"On the {column if column != 'global' else 'global model'} {ours} {'; it '.join(parts)}."
+
+
+def _difference(ours: str, verdict: numbers.Verdict) -> str:
+    if verdict.margin is None:
+        return f"{verdict.difference.mean:.2f} ({verdict.seeds} seed{'s' if verdict.seeds > 1 else ''})"
+    word = {"reference": ours, "rival": "rival", "tie": "level"}[verdict.winner or "tie"]
+    return f"{verdict.difference.mean:.2f} ± {verdict.margin:.2f} ({word})"
 
 
 def _totals(result: StudyResult, setting: str) -> str:
-    rows = [
-        [
-            _named(strategy),
-            *(
-                numbers.spread([value(run) for run in numbers.runs_of(result, setting, strategy)]).text(1)
-                for _, value in numbers.TOTALS.values()
-            ),
-        ]
-        for strategy in numbers.strategies_run(result, setting)
-    ]
-    return _table(["strategy", *(heading for heading, _ in numbers.TOTALS.values())], rows)
+    def cell(values: list[float]) -> str:
+        found = numbers.spread(values)
+        return found.text(1 if found.mean >= 1 else 4)
+
+    rows = []
+    for strategy in numbers.strategies_run(result, setting):
+        runs = numbers.runs_of(result, setting, strategy)
+        cells = [cell([value(run) for run in runs]) for _, value in numbers.TOTALS.values()]
+        rows.append([_named(result, setting, strategy), *cells])
+    return table(["strategy", *(heading for heading, _ in numbers.TOTALS.values())], rows)
 
 
 def _budgets(result: StudyResult, setting: str) -> str:
@@ -223,72 +238,11 @@ def _budgets(result: StudyResult, setting: str) -> str:
         for cost, ratios in costs
     ]
     heading = ["strategy", "tier", "model of a client", "parameters", "one way", "MAC of a prediction"]
-    return _table([*heading, "forward MAC of a training sample"], rows)
+    return table([*heading, "forward MAC of a training sample"], rows)
 
 
-def _grid_blocks(result: StudyResult) -> Iterable[str]:
-    yield (
-        "Every strategy's learning rate is the best of the same grid in each setting, by the mean of the tiers on "
-        f"{result.study.tuning_samples} held-out training samples, in percent; the test set has no part in it."
-    )
-    for setting in _settings(result):
-        rows = []
-        for strategy in result.study.strategies:
-            trials = [t for t in result.trials if (t.setting, t.strategy) == (setting, strategy)]
-            cells = ["diverged" if t.accuracy is None else f"{100 * t.accuracy:.1f}" for t in trials]
-            rows.append([strategy, *(f"**{c}**" if t.chosen else c for t, c in zip(trials, cells, strict=True))])
-        yield _table([setting, *(f"{rate:g}" for rate in result.study.learning_rates)], rows)
-
-
-def _config_blocks(result: StudyResult) -> Iterable[str]:
-    yield "The config of each setting; strategies differ in `strategy.name` and the learning rate, runs in the seed."
-    for setting, config in result.study.settings.items():
-        yield f"**{setting}**"
-        yield f"```toml\n{config_to_toml(portable(config)).strip()}\n```"
-
-
-def _environment(result: StudyResult) -> str:
-    found: dict[str, set[str]] = {}
-    for run in result.runs:
-        for name, value in run.environment.items():
-            found.setdefault(name, set()).add(value)
-    return ", ".join(f"{name}: {' and '.join(sorted(values))}" for name, values in found.items())
-
-
-def _named(strategy: str) -> str:
-    return f"*{strategy}*" if strategy == numbers.UPPER_BOUND else strategy
-
-
-def _list(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def _plain(text: str) -> str:
-    """Text of the user's as one paragraph of text: no markup of it is read as Markdown."""
-    return re.sub(r"([\\`*_\[\]<>#|&~])", r"\\\1", " ".join(text.split()))
-
-
-def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    alignment = ["---", *["---:"] * (len(heading) - 1)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heading, alignment, *rows))
-
-
-def _html(title: str, markdown: str, figures: dict[str, Path]) -> str:
-    """One page with its figures inside."""
-    from html import escape
-    from urllib.parse import quote
-
-    from markdown_it import MarkdownIt
-
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
-    for name, file in figures.items():
-        data = base64.b64encode(file.read_bytes()).decode("ascii")
-        body = body.replace(f'src="{quote(name)}"', f'src="data:image/png;base64,{data}"')
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
-    )
+def _named(result: StudyResult, setting: str, strategy: str) -> str:
+    return f"*{strategy}*" if strategy in numbers.bounds(result, setting) else strategy
 
 
 def _csv(result: StudyResult) -> str:
@@ -296,15 +250,26 @@ def _csv(result: StudyResult) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = ("total_bytes_down", "total_bytes_up", "total_macs", "total_simulated_seconds")
-    writer.writerow(["setting", "strategy", "seed", "learning_rate", "round", "model", "accuracy", "loss", *names])
+    searched = {field: None for variant in result.study.variants for field in grid_of(result.study, variant)}
+    fields = [field for field in searched if field != RATE]
+    heading = ["setting", "strategy", "seed", "learning_rate", "round", "model", "accuracy", "loss", *names, *fields]
+    writer.writerow(heading)
     for run in result.runs:
         rate = run.config.local.learning_rate
+        chosen = [value_name(_value(run.config, field)) for field in fields]
         for record in run.history:
             for model, accuracy in record.get("accuracy", {}).items():
                 totals = [record[name] for name in names]
                 metrics = [model, accuracy, record["loss"][model]]
-                writer.writerow([run.setting, run.strategy, run.seed, rate, record["round"], *metrics, *totals])
+                writer.writerow(
+                    [run.setting, run.strategy, run.seed, rate, record["round"], *metrics, *totals, *chosen]
+                )
     return text.getvalue()
+
+
+def _value(config: SimulationConfig, field: str) -> object:
+    section, _, key = field.partition(".")
+    return getattr(getattr(config, section), key)
 
 
 def _replace(file: Path, text: str) -> None:

@@ -1,11 +1,40 @@
 """What a comparison is asked to do and what it gives back. Standard library only; reporting reads these."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fedhm_jax.config import SimulationConfig
 from fedhm_jax.results import Record, TierCost
+
+if TYPE_CHECKING:
+    from fedhm_jax.strategies import Setting, Strategy
+
+RATE = "local.learning_rate"
+"""The one field besides the seed in which runs of one program may differ."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A strategy under a name of its own: a built-in one with other config fields, or one's own builder.
+
+    Attributes:
+        name: what tables and folders call it; the name of a built-in strategy stands for that strategy.
+        changes: config fields that differ from the setting's: ``{"strategy.name": "fedhm", "local.epochs": 4}``.
+        builder: in place of ``strategy.name``: a function as in docs/adding_a_strategy.md, or the file and the name of
+            one, ``"mine.py:build"``.
+        grid: values to choose from by field; adds to the study's grid, and takes the place of the same field there.
+
+    Example:
+        >>> Variant("fedprox", {"strategy.name": "fedavg"}, grid={"local.proximal": (0.01, 0.1)}).name
+        'fedprox'
+    """
+
+    name: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    builder: "Callable[[Setting], Strategy[Any]] | str | None" = None
+    grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -14,25 +43,42 @@ class Study:
 
     Attributes:
         name: shown as the report's title.
-        strategies: names of the strategies to compare, such as ``("fedhm", "heterofl")``.
+        strategies: what to compare: names such as ``"fedhm"``, and `Variant` of them or of one's own.
         seeds: seeds of the final runs.
         settings: the full config of each setting by name, such as ``{"iid": ..., "dirichlet-0.3": ...}``; strategy,
-            seed and learning rate in them are set run by run.
-        learning_rates: the grid that every strategy's learning rate is chosen from, in each setting; empty to keep the
-            settings' own.
+            seed and what is chosen from a grid are set run by run.
+        learning_rates: short for ``grid = {"local.learning_rate": ...}``.
         tuning_rounds: rounds of a trial run; those of the final runs if None.
-        tuning_samples: training samples that trial runs hold out and are judged on.
+        tuning_samples: training samples that trial runs hold out and are judged on; below 1, a share of them.
         description: a sentence or two under the title.
+        grid: values of config fields that every strategy's are chosen from, in each setting, such as
+            ``{"local.learning_rate": (0.03, 0.1)}``; of several fields, all combinations.
+        reference: the strategy that verdicts and budgets set against all others; if None, ``"fedhm"`` where it takes
+            part, otherwise the first.
+        folder: where the paths of builders start; no part of what is compared.
     """
 
     name: str
-    strategies: tuple[str, ...]
+    strategies: tuple[str | Variant, ...]
     seeds: tuple[int, ...]
     settings: Mapping[str, SimulationConfig]
     learning_rates: tuple[float, ...] = ()
     tuning_rounds: int | None = None
-    tuning_samples: int = 1000
+    tuning_samples: int | float = 1000
     description: str = ""
+    grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    reference: str | None = None
+    folder: Path = field(default=Path(), compare=False)
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """All strategies, a plain name as the variant that it is of itself."""
+        return tuple(Variant(entry) if isinstance(entry, str) else entry for entry in self.strategies)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The strategies' names."""
+        return tuple(variant.name for variant in self.variants)
 
 
 @dataclass(frozen=True)
@@ -62,22 +108,27 @@ class StudyRun:
 
 @dataclass(frozen=True)
 class Trial:
-    """One point of the learning-rate grid.
+    """One point of a strategy's grid in a setting.
 
     Attributes:
         setting: name of the setting.
         strategy: name of the strategy.
-        learning_rate: the grid's value.
+        point: the grid's values by field.
         accuracy: mean over the tiers of the accuracy on the held-out samples after the last round, in [0, 1]; None for
             a run that ended in numbers that are not finite.
-        chosen: the final runs use this value.
+        chosen: the final runs use these values.
     """
 
     setting: str
     strategy: str
-    learning_rate: float
+    point: Mapping[str, Any]
     accuracy: float | None
     chosen: bool
+
+    @property
+    def learning_rate(self) -> float | None:
+        """The point's learning rate; None if the grid has none."""
+        return self.point.get(RATE)
 
 
 @dataclass(frozen=True)
@@ -87,7 +138,7 @@ class StudyResult:
     Attributes:
         study: what was asked.
         runs: one `StudyRun` for each setting, strategy and seed.
-        trials: the learning-rate grid, empty if there was none.
+        trials: all points of the grids, empty if there were none.
         folder: where the runs and the report are.
     """
 

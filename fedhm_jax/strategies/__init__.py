@@ -10,7 +10,7 @@ from fedhm_jax.strategies.base import (
     sum_tiers,
     weigh,
 )
-from fedhm_jax.strategies.external import load_builder
+from fedhm_jax.strategies.external import checked_builder, load_builder
 from fedhm_jax.strategies.fedavg import fedavg, fedavg_low_rank
 from fedhm_jax.strategies.fedhm import fedhm
 from fedhm_jax.strategies.fedrolex import fedrolex
@@ -28,6 +28,7 @@ __all__ = [
     "State",
     "StateT",
     "Strategy",
+    "checked_builder",
     "client_contribution",
     "fedavg",
     "fedavg_low_rank",

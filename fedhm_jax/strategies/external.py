@@ -24,7 +24,7 @@ def load_builder(name: str, field: str, folder: Path | None = None) -> Callable[
         folder: where a relative path starts; the working directory if None.
 
     Returns:
-        ``build(setting) -> Strategy``, which answers with one sentence if it returns anything else.
+        ``build(setting) -> Strategy``, from `checked_builder`.
 
     Raises:
         ConfigError: there is no such file or name, the file fails, or what is there does not take a setting alone.
@@ -35,16 +35,33 @@ def load_builder(name: str, field: str, folder: Path | None = None) -> Callable[
     if not callable(build):
         there = ", ".join(_functions_of(module)) or "none"
         raise ConfigError.of(field, name, f"a file and a function in it; of functions there are {there}")
+    return checked_builder(build, field, name)
+
+
+def checked_builder(build: Callable[..., Any], field: str, shown: str) -> Callable[[Setting], Strategy[State]]:
+    """A builder that answers with one sentence if it returns anything else than a strategy.
+
+    Args:
+        build: should take a setting alone.
+        field: what sentences call it, such as ``"strategy.builder"``.
+        shown: its name in them.
+
+    Returns:
+        ``build(setting) -> Strategy``.
+
+    Raises:
+        ConfigError: it cannot be called with a setting alone.
+    """
     try:
         inspect.signature(build).bind(None)
     except (TypeError, ValueError) as error:
-        raise ConfigError.of(field, name, f"a function of a Setting alone ({error})") from error
+        raise ConfigError.of(field, shown, f"a function of a Setting alone ({error})") from error
 
     def checked(setting: Setting) -> Strategy[State]:
         strategy = build(setting)
         if not isinstance(strategy, Strategy):
             kind = type(strategy).__name__
-            raise ConfigError.of(field, name, f"a function that returns a Strategy; this one returned a {kind}")
+            raise ConfigError.of(field, shown, f"a function that returns a Strategy; this one returned a {kind}")
         return strategy
 
     return checked

@@ -13,6 +13,7 @@ from benchmarks import fuzz
 from benchmarks.fuzz import build_report
 from benchmarks.fuzz_cases import Case, Outcome, cases, changes_of, outcome_of, run_case, simplest
 from benchmarks.fuzz_configs import BASE, FIELDS, _of_type, configs
+from benchmarks.fuzz_studies import outcomes
 from fedhm_jax import AggregationConfig, DataConfig, LocalConfig, StrategyConfig
 from fedhm_jax.config import validation
 from fedhm_jax.config.validation import check_config
@@ -48,6 +49,18 @@ def test_any_config_runs_or_is_refused(tmp_path):
 def test_checking_any_config_raises_nothing_but_a_sentence_about_a_field():
     outcomes = [outcome_of(lambda config=config: check_config(config)) for config in drawn()]
     assert {outcome.kind for outcome in outcomes} == {"ran", "refused"}, outcomes
+
+
+def test_any_study_is_planned_or_refused():
+    found = outcomes(300, 5)
+    assert [(study, outcome.sentence) for study, outcome in found if outcome.kind == "failed"] == []
+    kinds = [outcome.kind for _, outcome in found]
+    assert min(kinds.count("planned"), kinds.count("refused")) >= 40
+
+
+def test_a_fault_planted_in_the_planning_of_studies_is_found(monkeypatch):
+    monkeypatch.setattr("fedhm_jax.comparison.study_file.check_study", lambda study: None)
+    assert "failed" in {outcome.kind for _, outcome in outcomes(60, 5)}
 
 
 def test_every_field_is_drawn():

@@ -3,6 +3,8 @@
 import csv
 import io
 import math
+import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -11,10 +13,20 @@ from PIL import Image
 from rich.console import Console
 
 from fedhm_jax.comparison.figures import curves_figure, tiers_figure
-from fedhm_jax.comparison.numbers import accuracy_spreads, best_strategies, relative_costs, spread, verdicts
+from fedhm_jax.comparison.numbers import (
+    accuracy_spreads,
+    best_strategies,
+    bounds,
+    half_width,
+    relative_costs,
+    spread,
+    verdicts,
+)
 from fedhm_jax.comparison.report import comparison_markdown, comparison_table, write_comparison
-from fedhm_jax.comparison.study import Study, StudyResult, StudyRun, Trial
-from fedhm_jax.config.schema import LocalConfig, PartitionConfig, ServerConfig, SimulationConfig
+from fedhm_jax.comparison.study import RATE, Study, StudyResult, StudyRun, Trial, Variant
+from fedhm_jax.comparison.tuning import at_the_edge
+from fedhm_jax.comparison.variants import points
+from fedhm_jax.config.schema import LocalConfig, PartitionConfig, ServerConfig, SimulationConfig, TiersConfig
 from fedhm_jax.results import TierCost
 
 CONFIG = SimulationConfig(
@@ -23,11 +35,11 @@ CONFIG = SimulationConfig(
 
 # percent after the last round by strategy: one (global, f1, f4) a seed
 FINAL = {
-    "fedhm": [(80, 80, 60), (82, 70, 76)],  # mean of tiers 70, 73; worst tier 60, 70
-    "heterofl": [(60, 64, 50), (64, 60, 56)],  # 57, 58; 50, 56
-    "fedrolex": [(70, 90, 80), (72, 90, 82)],  # 85, 86; 80, 82
-    "splitmix": [(81.5, 75, 75), (79.5, 75, 67)],  # 75, 71; 75, 67
-    "fedavg": [(99, 99, 99), (97, 97, 97)],
+    "fedhm": [(80, 80, 60), (82, 70, 76), (81, 75, 68)],  # mean of tiers 70, 73, 71.5; worst tier 60, 70, 68
+    "heterofl": [(60, 64, 50), (64, 60, 56), (62, 62, 53)],  # 57, 58, 57.5; 50, 56, 53
+    "fedrolex": [(70, 90, 80), (72, 90, 82), (71, 90, 81)],  # 85, 86, 85.5; 80, 82, 81
+    "splitmix": [(81.5, 75, 75), (79.5, 75, 67), (79, 75, 68)],  # 75, 71, 71.5; 75, 67, 68
+    "fedavg": [(99, 99, 99), (97, 97, 97), (98, 98, 98)],
 }
 
 PARAMETERS = {"fedhm": (1000, 200), "heterofl": (1000, 210), "fedrolex": (1000, 190), "splitmix": (900, 200)}
@@ -50,7 +62,7 @@ def made_record(done: int, seed: int, final: tuple[float, ...]) -> dict[str, Any
 
 
 def made_run(strategy: str, seed: int, setting: str = "iid", final: tuple[float, ...] | None = None) -> StudyRun:
-    final = FINAL[strategy][seed] if final is None else final
+    final = FINAL.get(strategy, FINAL["fedavg"])[seed] if final is None else final
     full, small = PARAMETERS.get(strategy, (1000, 1000))
     costs = [
         TierCost("f1", 1.0, "full", 5, full, 10 * full, 10 * full, 4 * full, 4 * full),
@@ -135,34 +147,94 @@ def test_best_leaves_the_upper_bound_out():
     }
 
 
-def test_verdicts_are_paired_by_seed():
-    result = made_result()
+def test_verdicts_are_paired_by_seed_and_rest_on_the_t_interval():
+    result = made_result(seeds=(0, 1, 2))
     backwards = StudyResult(result.study, result.runs[::-1])
-    root = math.sqrt(2)
+    t = 4.302653  # of two degrees of freedom at 97.5 %, from a printed table
     expected = {
-        ("heterofl", "mean of tiers"): (14, 2 / root, "fedhm"),  # 13, 15
-        ("heterofl", "worst tier"): (12, 4 / root, "fedhm"),  # 10, 14
-        ("heterofl", "global"): (19, 2 / root, "fedhm"),  # 20, 18
-        ("fedrolex", "mean of tiers"): (-14, 2 / root, "rival"),  # -15, -13
-        ("fedrolex", "worst tier"): (-16, 8 / root, "rival"),  # -20, -12
-        ("fedrolex", "global"): (10, 0, "fedhm"),  # 10, 10
-        ("splitmix", "mean of tiers"): (-1.5, 7 / root, "tie"),  # -5, 2
-        ("splitmix", "worst tier"): (-6, 18 / root, "tie"),  # -15, 3
-        ("splitmix", "global"): (0.5, 4 / root, "tie"),  # -1.5, 2.5
+        ("heterofl", "mean of tiers"): (14, 1, "reference"),  # 13, 15, 14
+        ("heterofl", "worst tier"): (13, math.sqrt(7), "reference"),  # 10, 14, 15
+        ("heterofl", "global"): (19, 1, "reference"),  # 20, 18, 19
+        ("fedrolex", "mean of tiers"): (-14, 1, "rival"),  # -15, -13, -14
+        ("fedrolex", "worst tier"): (-15, math.sqrt(19), "rival"),  # -20, -12, -13
+        ("fedrolex", "global"): (10, 0, "reference"),  # 10, 10, 10
+        ("splitmix", "mean of tiers"): (-1, math.sqrt(13), "tie"),  # -5, 2, 0
+        ("splitmix", "worst tier"): (-4, math.sqrt(93), "tie"),  # -15, 3, 0
+        ("splitmix", "global"): (1, math.sqrt(4.75), "tie"),  # -1.5, 2.5, 2
     }
     for given in (result, backwards):
-        found = {(v.rival, v.column): (*v.difference, v.winner) for v in verdicts(given, "iid")}
+        found = {(v.rival, v.column): v for v in verdicts(given, "iid")}
         assert found.keys() == expected.keys()
         for key, (mean, deviation, winner) in expected.items():
-            assert found[key][:2] == pytest.approx((mean, deviation), abs=1e-9), key
-            assert found[key][2] == winner, key
+            assert found[key].difference == pytest.approx((mean, deviation), abs=1e-9), key
+            assert found[key].margin == pytest.approx(t * deviation / math.sqrt(3), abs=1e-5), key
+            assert (found[key].winner, found[key].seeds) == (winner, 3), key
+
+
+def test_a_difference_beyond_one_deviation_may_still_be_level():
+    study = made_result(("fedhm", "heterofl"), (0, 1, 2)).study
+    ours = [made_run("fedhm", seed, final=(70 + ahead, 70, 70)) for seed, ahead in enumerate((1, 2, 3))]
+    theirs = [made_run("heterofl", seed, final=(70, 70, 70)) for seed in range(3)]
+    (found,) = [v for v in verdicts(StudyResult(study, [*ours, *theirs]), "iid") if v.column == "global"]
+    assert found.difference == pytest.approx((2, 1))
+    assert found.margin > 2
+    assert found.winner == "tie"
+
+
+@pytest.mark.parametrize(("seeds", "t"), [(2, 12.7062), (4, 3.1824), (10, 2.2622), (31, 2.0423)])
+def test_the_interval_is_that_of_printed_tables(seeds, t):
+    assert half_width(3.0, seeds) == pytest.approx(3.0 * t / math.sqrt(seeds), rel=1e-4)
+
+
+def test_fewer_than_three_seeds_give_no_verdict():
+    assert {(v.margin, v.winner) for v in verdicts(made_result(), "iid")} == {(None, None)}
+
+
+def test_any_strategy_may_be_the_one_that_others_are_set_against():
+    result = made_result(seeds=(0, 1, 2), reference="fedrolex")
+    assert {v.rival for v in verdicts(result, "iid")} == {"fedhm", "heterofl", "splitmix"}
+    assert [v.winner for v in verdicts(result, "iid") if v.rival == "fedhm"] == ["reference", "reference", "rival"]
+    text = section(comparison_markdown(result), "Does fedrolex win?")
+    # 5, 15 and 13 points over splitmix: 11 ± 13.1
+    assert "On the worst tier fedrolex beats fedhm and heterofl; it is level with splitmix." in text
+    assert row(section(comparison_markdown(result), "Budgets"), "fedrolex", "f4")[3] == "190 (1.00)"
+    first = made_result(("heterofl", "fedrolex"), seeds=(0, 1, 2))
+    assert {v.rival for v in verdicts(first, "iid")} == {"fedrolex"}
+
+
+def test_who_is_an_upper_bound():
+    mine = Variant("wide", {"strategy.name": "fedavg"})
+    result = made_result(("fedhm", "centralised", "fedavg"))
+    study = replace(result.study, strategies=(*result.study.strategies, mine, Variant("own", builder="own.py:fedavg")))
+    assert bounds(StudyResult(study, result.runs), "iid") == {"centralised", "fedavg", "wide"}
+    equal = replace(study, settings={"iid": replace(CONFIG, tiers=TiersConfig((1.0,)))})
+    assert bounds(StudyResult(equal, result.runs), "iid") == {"centralised"}
+    assert "fedavg" not in bounds(StudyResult(replace(study, reference="fedavg"), result.runs), "iid")
+    text = comparison_markdown(StudyResult(study, result.runs))
+    assert "*fedavg* trains the full model on every client" in text
+    assert "*centralised* trains the full model on all data in one place" in text
+    assert row(section(text, "iid"), "*centralised*")[1] == "98.00 ± 1.41"
+
+
+def test_a_tier_that_a_strategy_does_not_have_is_a_dash():
+    result = made_result(("fedhm", "heterofl"))
+    weak = [cost for cost in result.runs[2].costs if cost.tier == "f1"]
+    runs = [replace(run, costs=weak) if run.strategy == "heterofl" else run for run in result.runs]
+    for run in runs[2:]:
+        for record in run.history:
+            del record["accuracy"]["f4"]
+    other = StudyResult(result.study, runs)
+    accuracy = section(comparison_markdown(other), "iid")
+    assert row(accuracy, "heterofl") == ["heterofl", *["62.00 ± 2.83"] * 4, "-"]
+    assert best_strategies(other, "iid")["f4"] == "fedhm"
+    assert tiers_figure(other, "iid").axes[0].patches
 
 
 def test_only_seeds_that_both_have_run_are_compared():
     study = made_result(("fedhm", "heterofl", "fedrolex")).study
     runs = [made_run("fedhm", 0), made_run("fedhm", 1), made_run("heterofl", 1)]
     found = verdicts(StudyResult(study, runs), "iid")
-    assert found[0].difference == pytest.approx((73 - 58, None))
+    assert found[0].difference == pytest.approx((70 - 56, None))
     apart = StudyResult(study, [made_run("fedhm", 0), made_run("heterofl", 1)])
     assert verdicts(apart, "iid") == []
 
@@ -172,14 +244,15 @@ def test_one_seed_is_named_as_such():
     assert "1 seed (0)" in text
     assert row(section(text, "iid"), "fedhm") == [
         "fedhm",
-        "**80.00**",
-        "**80.00**",
         "**60.00**",
         "**70.00**",
+        "**80.00**",
+        "**80.00**",
         "**60.00**",
     ]
-    assert "13.00 (FedHM, one seed)" in text
-    assert "heterofl (one seed)" in text
+    verdict = section(text, "Does fedhm win?")
+    assert row(verdict, "heterofl") == ["heterofl", "10.00 (1 seed)", "13.00 (1 seed)", "20.00 (1 seed)"]
+    assert "beats" not in verdict
 
 
 def test_costs_are_set_against_the_same_tier_of_fedhm():
@@ -187,8 +260,9 @@ def test_costs_are_set_against_the_same_tier_of_fedhm():
     assert cost.tier == "f4"
     assert strong == {"parameters": 1.0, "bytes_down": 1.0, "macs": 1.0}
     assert weak == pytest.approx({"parameters": 1.05, "bytes_down": 1.05, "macs": 1.05})
-    alone = relative_costs(made_result(("heterofl",)), "iid")["heterofl"][0][1]
-    assert set(alone.values()) == {None}
+    unfinished = made_result(("fedhm", "heterofl"))
+    apart = StudyResult(unfinished.study, [run for run in unfinished.runs if run.strategy == "heterofl"])
+    assert set(relative_costs(apart, "iid")["heterofl"][0][1].values()) == {None}
 
 
 def test_report_says_what_there_is():
@@ -198,9 +272,9 @@ def test_report_says_what_there_is():
     assert "2 seeds (0, 1)" in text
     accuracy = section(text, "iid")
     assert "digits, cnn, 10 clients (iid), 5 a round, 2 rounds" in accuracy
-    assert row(accuracy, "strategy") == ["strategy", "global", "f1", "f4", "mean of tiers", "worst tier"]
+    assert row(accuracy, "strategy") == ["strategy", "worst tier", "mean of tiers", "global", "f1", "f4"]
     assert row(accuracy, "fedhm") == [
-        "fedhm", "**81.00 ± 1.41**", "75.00 ± 7.07", "68.00 ± 11.31", "71.50 ± 2.12", "65.00 ± 7.07"
+        "fedhm", "65.00 ± 7.07", "71.50 ± 2.12", "**81.00 ± 1.41**", "75.00 ± 7.07", "68.00 ± 11.31"
     ]  # fmt: skip
     assert row(accuracy, "*fedavg*")[1] == "98.00 ± 1.41"
     assert "upper bound" in accuracy
@@ -210,25 +284,28 @@ def test_report_says_what_there_is():
         "heterofl", "f4", "ranks / 4", "210 (1.05)", "840 B (1.05)", "2,100 (1.05)", "4,200"
     ]  # fmt: skip
     assert "device: cpu, jax: 0.10.2" in text
-    assert 'method = "iid"' in text
+    # the config as what differs from the defaults: 10 clients and not 20, and a rate of 0.05
+    assert section(text, "Configs").split("```")[1] == (
+        "toml\n[partition]\nclients = 10\n\n[local]\nlearning_rate = 0.05\n\n[server]\nrounds = 2\n"
+    )
 
 
 def test_report_is_honest_in_both_directions():
-    found = section(comparison_markdown(made_result()), "Does FedHM win?")
+    found = section(comparison_markdown(made_result(seeds=(0, 1, 2))), "Does fedhm win?")
     assert row(found, "fedrolex") == [
         "fedrolex",
-        "-14.00 ± 1.41 (rival)",
-        "-16.00 ± 5.66 (rival)",
-        "10.00 ± 0.00 (FedHM)",
+        "-15.00 ± 10.83 (rival)",  # 4.3027 sqrt(19 / 3)
+        "-14.00 ± 2.48 (rival)",
+        "10.00 ± 0.00 (fedhm)",
     ]
-    assert "On the mean of tiers FedHM beats heterofl; it loses to fedrolex; it is level with splitmix." in found
-    assert "On the global model FedHM beats heterofl and fedrolex; it is level with splitmix." in found
+    assert "On the mean of tiers fedhm beats heterofl; it loses to fedrolex; it is level with splitmix." in found
+    assert "On the global model fedhm beats heterofl and fedrolex; it is level with splitmix." in found
 
 
-def test_no_verdict_without_fedhm():
+def test_no_verdict_without_a_rival():
     text = comparison_markdown(made_result(("heterofl", "fedavg")))
-    assert "Does FedHM win?" not in text
-    assert row(text, "heterofl", "f4")[3] == "210"
+    assert "win?" not in text
+    assert row(text, "heterofl", "f4")[3] == "210 (1.00)"
 
 
 def test_unfinished_study_says_so(tmp_path):
@@ -250,17 +327,88 @@ def test_numbers_that_are_none_do_not_stop_the_report(tmp_path, missing):
         record["loss"] = dict.fromkeys(record["loss"])
     write_comparison(result, tmp_path)
     accuracy = section((tmp_path / "report.md").read_text(encoding="utf-8"), "iid")
-    assert row(accuracy, "fedhm")[1] == "41.00 ± 57.98"  # 0 and 82
+    assert row(accuracy, "fedhm")[3] == "41.00 ± 57.98"  # 0 and 82
 
 
-def test_learning_rates():
-    trials = (Trial("iid", "fedhm", 0.05, 0.625, True), Trial("iid", "fedhm", 1.0, None, False))
-    result = made_result(("fedhm",), learning_rates=(0.05, 1.0))
-    text = comparison_markdown(StudyResult(result.study, result.runs, trials))
-    grid = section(text, "Learning rates")
+def grid_report(*trials: Trial, strategies: tuple[Any, ...] = ("fedhm",), **changes: Any) -> str:
+    result = made_result(("fedhm",), **changes)
+    study = replace(result.study, strategies=strategies)
+    return section(comparison_markdown(StudyResult(study, result.runs, trials)), "Tuning")
+
+
+def test_a_grid_of_learning_rates():
+    rates = {"learning_rates": (0.05, 1.0)}
+    trials = [
+        Trial("iid", "fedhm", {RATE: rate}, found, found is not None) for rate, found in ((0.05, 0.625), (1.0, None))
+    ]
+    grid = grid_report(*trials, **rates)
     assert row(grid, "iid") == ["iid", "0.05", "1"]
     assert row(grid, "fedhm") == ["fedhm", "**62.5**", "diverged"]
-    assert "Learning rates" not in comparison_markdown(result)
+    assert "1000 training samples" in grid
+    assert "Tuning" not in comparison_markdown(made_result(("fedhm",), **rates))
+    assert "20 % of the training samples" in grid_report(*trials, tuning_samples=0.2, **rates)
+
+
+def test_a_grid_of_two_fields_has_a_row_for_each_value_of_the_second():
+    grid = {RATE: (0.1, 1.0), "local.optimizer": ("sgd", "adam")}
+    trials = [
+        Trial("iid", "fedhm", point, accuracy, accuracy == 0.75)
+        for point, accuracy in zip(points(grid), (0.5, 0.25, 0.75, 0.125), strict=True)
+    ]
+    text = grid_report(*trials, grid=grid)
+    assert row(text, "iid") == ["iid", "`local.optimizer`", "0.1", "1"]
+    assert row(text, "fedhm", "sgd") == ["fedhm", "sgd", "50.0", "**75.0**"]
+    assert row(text, "fedhm", "adam") == ["fedhm", "adam", "25.0", "12.5"]
+    assert (
+        "edge of the grid**, beyond which there may be better: fedhm: `local.learning_rate` 1 is the largest." in text
+    )
+
+
+def test_strategies_of_different_grids_have_tables_of_their_own():
+    mine = Variant("mine", {"strategy.name": "fedhm"}, grid={"local.proximal": (0.0, 0.1)})
+    trials = [Trial("iid", "fedhm", {RATE: rate}, rate, rate == 0.2) for rate in (0.1, 0.2, 0.4)]
+    trials += [Trial("iid", "mine", {RATE: 0.2, "local.proximal": mu}, 0.5 - mu, mu == 0) for mu in (0.0, 0.1)]
+    text = grid_report(
+        *trials, strategies=("fedhm", replace(mine, grid={RATE: (0.2,), **mine.grid})), learning_rates=(0.1, 0.2, 0.4)
+    )
+    assert row(text, "fedhm") == ["fedhm", "10.0", "**20.0**", "40.0"]
+    assert row(text, "mine", "0") == ["mine", "0", "**50.0**"]
+    # neither the middle of three, nor the only one of its kind, nor the zero below which there is nothing
+    assert "edge" not in text
+
+
+@pytest.mark.parametrize(
+    ("values", "value", "noted"),
+    [
+        ((0.1, 0.2, 0.4), 0.4, ["`local.learning_rate` 0.4 is the largest"]),
+        ((0.1, 0.2, 0.4), 0.1, ["`local.learning_rate` 0.1 is the smallest"]),
+        ((0.4, 0.1, 0.2), 0.2, []),
+        ((0.0, 0.1), 0.0, []),
+        ((1, 2), 1, []),
+        ((2, 1), 2, ["`local.learning_rate` 2 is the largest"]),
+        ((0.1,), 0.1, []),
+        (("sgd", "adam"), "adam", []),
+        ((True, False), True, []),
+    ],
+)
+def test_the_edge_of_a_grid(values, value, noted):
+    assert at_the_edge(Trial("iid", "fedhm", {RATE: value}, 0.5, True), {RATE: values}) == noted
+
+
+def test_the_config_lists_what_variants_change():
+    result = made_result(("fedhm",))
+    long = Variant("long", {"strategy.name": "fedhm", "local.epochs": 4})
+    own = Variant("own", {"local.epochs": 2}, builder="mine.py:build")
+    settings = {"iid": SimulationConfig()}
+    text = comparison_markdown(
+        StudyResult(replace(result.study, strategies=("fedhm", long, own), settings=settings), result.runs)
+    )
+    configs = section(text, "Configs")
+    assert "All defaults." in configs
+    # keys as they stand in a variant's table of a study file
+    assert '**long**\n\n```toml\n"strategy.name" = "fedhm"\n"local.epochs" = 4\n```' in configs
+    assert '**own**\n\n```toml\nbuilder = "mine.py:build"\n"local.epochs" = 2\n```' in configs
+    assert "**fedhm**" not in configs
 
 
 def test_same_runs_give_the_same_files(tmp_path):
@@ -298,6 +446,45 @@ def test_page_holds_everything_and_asks_for_nothing(tmp_path):
             assert image.width > 500
 
 
+def test_a_printed_table_may_be_wrapped_and_breaks_between_rows(tmp_path):
+    write_comparison(made_result(("fedhm",)), tmp_path)
+    style = (tmp_path / "report.html").read_text(encoding="utf-8").split("</style>")[0]
+    on_screen, on_paper = style.split("@media print")
+    assert "white-space: nowrap" in on_screen
+    assert "overflow-x: auto" in on_screen
+    assert re.search(r"th, td \{[^}]*white-space: normal", on_paper)
+    assert re.search(r"\btable \{[^}]*display: table;[^}]*overflow: visible", on_paper)
+    assert re.search(r"\btr, [^{]*\{ break-inside: avoid", on_paper)
+
+
+def test_legends_leave_room_for_long_names():
+    few, long = made_result(("fedhm", "heterofl")), Variant("x" * 60, {"strategy.name": "fedhm"})
+    study = replace(few.study, strategies=("fedhm", "heterofl", long))
+    runs = [*few.runs, made_run("x" * 60, 0)]
+    for draw in (curves_figure, tiers_figure):
+        figure = draw(StudyResult(study, runs), "iid")
+        figure.draw_without_rendering()
+        box = figure.legends[0].get_window_extent()
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.width
+
+
+def test_more_strategies_than_colours_can_still_be_told_apart():
+    names = tuple(f"v{number}" for number in range(10))
+    study = replace(
+        made_result(("fedhm",)).study, strategies=tuple(Variant(n, {"strategy.name": "fedhm"}) for n in names)
+    )
+    runs = [made_run(name, 0, final=(80, 80, 60)) for name in names]
+    lines = curves_figure(StudyResult(study, runs), "iid").axes[0].get_lines()
+    assert len({(line.get_color(), str(line._unscaled_dash_pattern)) for line in lines}) == 10
+    bars = [
+        found[0]
+        for found in tiers_figure(StudyResult(study, runs), "iid").axes[0].containers
+        if hasattr(found, "patches")
+    ]
+    assert len({(bar.get_facecolor(), bar.get_hatch()) for bar in bars}) == 10
+
+
 def test_results_hold_every_evaluated_round(tmp_path):
     write_comparison(made_result(("fedhm",)), tmp_path)
     rows = list(csv.DictReader(io.StringIO((tmp_path / "results.csv").read_text(encoding="utf-8"))))
@@ -306,6 +493,16 @@ def test_results_hold_every_evaluated_round(tmp_path):
     assert float(last["accuracy"]) == 0.76
     assert (last["setting"], last["strategy"], last["learning_rate"]) == ("iid", "fedhm", "0.05")
     assert last["total_bytes_down"] == str(8 * 2**20)
+
+
+def test_results_have_a_column_for_every_field_of_a_grid(tmp_path):
+    result = made_result(("fedhm",), learning_rates=(0.05, 0.1))
+    variant = Variant("fedhm", grid={"local.epochs": (4, 5), "model.hidden": ((8,), (128, 128))})
+    write_comparison(StudyResult(replace(result.study, strategies=(variant,)), result.runs), tmp_path)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "results.csv").read_text(encoding="utf-8"))))
+    assert list(rows[0])[:4] == ["setting", "strategy", "seed", "learning_rate"]
+    assert list(rows[0])[-2:] == ["local.epochs", "model.hidden"]
+    assert (rows[0]["local.epochs"], rows[0]["model.hidden"]) == ("5", "128, 128")
 
 
 def test_curves_are_means_over_seeds():
@@ -326,7 +523,7 @@ def test_bars_are_the_table_and_wear_the_curves_colours():
     result = made_result()
     bars = tiers_figure(result, "iid").axes[0].containers
     heights = {found.get_label(): [bar.get_height() for bar in found] for found in bars if hasattr(found, "patches")}
-    assert heights["fedhm"] == pytest.approx([81, 75, 68, 71.5, 65])
+    assert heights["fedhm"] == pytest.approx([65, 71.5, 81, 75, 68])
     colours = {found.get_label(): found[0].get_facecolor()[:3] for found in bars if hasattr(found, "patches")}
     assert len(set(colours.values())) == len(FINAL)
     from matplotlib.colors import to_rgb
@@ -341,4 +538,4 @@ def test_table_for_the_terminal():
     text = console.file.getvalue()
     (line,) = [line for line in text.splitlines() if "heterofl" in line]
     cells = [cell.strip() for cell in line.strip("│ ").split("│")]
-    assert cells == ["heterofl", "62.00 ± 2.83", "57.50 ± 0.71", "53.00 ± 4.24"]
+    assert cells == ["heterofl", "53.00 ± 4.24", "57.50 ± 0.71", "62.00 ± 2.83"]

@@ -1,13 +1,15 @@
 """Studies read from and written to TOML."""
 
+import re
 import tomllib
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from fedhm_jax import ConfigError, SimulationConfig, Study
-from fedhm_jax.comparison.study_file import check_study, read_study, study_from_dict, study_to_toml
+from fedhm_jax.comparison.study_checks import check_study
+from fedhm_jax.comparison.study_file import read_study, study_from_dict, study_to_toml
 
 TEXT = """
 name = "Small"
@@ -46,6 +48,13 @@ def test_a_written_study_reads_back_without_places_on_this_machine():
     assert study_from_dict(tomllib.loads(text)) == replace(study, settings=here)
 
 
+def test_a_study_of_plain_names_is_written_as_it_always_was():
+    keys = ["description", "learning_rates", "name", "seeds", "strategies", "tuning_samples", "settings"]
+    written = tomllib.loads(study_to_toml(study_from_dict(tomllib.loads(TEXT))))
+    assert list(written) == keys
+    assert written["strategies"] == ["fedhm", "heterofl"]
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -81,3 +90,28 @@ def test_an_unknown_study_is_refused(tmp_path):
 def test_a_study_made_in_python_passes_the_same_checks():
     with pytest.raises(ConfigError, match="seeds"):
         check_study(Study("S", ("fedhm",), (-1,), {"iid": SimulationConfig()}))
+
+
+DOCS = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
+
+
+def test_the_documented_study_is_one():
+    (text,) = re.findall(r"```toml\n(.*?)```", DOCS, re.DOTALL)
+    study = study_from_dict(tomllib.loads(text))
+    assert study.names == ("fedhm", "heterofl", "fedhm-long", "fedhm-proximal", "changes", "centralised")
+    assert study.settings["skewed"].local.epochs == 2
+    assert study.variants[2].changes["local.epochs"] == 4
+
+
+def test_every_key_of_a_study_is_documented():
+    keys = {entry.name for entry in fields(Study)} - {"folder"} | {"base"}
+    section = DOCS.split("## Keys")[1].split("## ")[0]
+    assert {key for key in keys if f"`{key}`" not in section} == set()
+
+
+def test_the_documented_study_of_python_is_one():
+    code = next(block for block in re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL) if "Study(" in block)
+    names: dict = {}
+    exec(code.split("result =")[0], names)
+    check_study(names["study"])
+    assert names["study"].names == ("fedhm", "short", "mine")
