@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 
 from fedhm_jax import ConfigError, DataConfig, SimulationConfig, Variant, compare, read_study
-from fedhm_jax.comparison.runner import _keep_builders, _samples
+from fedhm_jax.comparison.runner import _keep_builders, _size
 from fedhm_jax.comparison.study_file import study_from_dict
 from fedhm_jax.strategies import fedavg, fedavg_low_rank
 
@@ -142,7 +142,7 @@ def test_a_builder_of_python_is_kept_and_compared_as_its_source(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("mine.py:build", "mine.py:biuld", "a name that mine.py defines"),
+        ("mine.py:build", "mine.py:biuld", "a file and a function in it; of functions there are build"),
         ("epochs = [1, 2]", "epochs = [1, 0]", "^default, mine: local.epochs 0: local.epochs is 0, but must be an int"),
         (
             "0.05]",
@@ -173,5 +173,5 @@ def test_samples_are_counted_whatever_the_strategy():
     known = {}
     config = SimulationConfig(data=DataConfig(train_samples=500))
     held = replace(config, data=replace(config.data, holdout=100))
-    assert [_samples(None, Plain(), known, each) for each in (config, held, config)] == [500, 400, 500]
+    assert [_size(None, Plain(), known, each) for each in (config, held, config)] == [(500, 20), (400, 20), (500, 20)]
     assert len(known) == 2

@@ -106,7 +106,10 @@ def test_grids_of_variants():
 
 
 def plan_of(study):
-    return Plan(study, Path("folder"), dict.fromkeys(study.names), lambda config: 1000 - (config.data.holdout or 0, 20))
+    def size(config):
+        return 1000 - (config.data.holdout or 0), 20
+
+    return Plan(study, Path("folder"), dict.fromkeys(study.names), size)
 
 
 def test_points_that_differ_in_the_learning_rate_alone_share_a_program():
