@@ -197,7 +197,7 @@ def pictures(tmp_path):
 
 
 def load_pictures(root, **options):
-    return load_dataset("folder", **{"data_dir": root, "cache_dir": root.parent / "cache", **options})
+    return load_dataset("folder", **{"data_dir": root, "cache_dir": Path(root).parent / "cache", **options})
 
 
 def test_folder_roundtrip(pictures):
@@ -495,7 +495,7 @@ def test_cache_defaults_to_the_home_folder(tmp_path, monkeypatch):
 
 
 def test_folder_is_decoded_once(pictures, monkeypatch):
-    first = load_pictures(pictures)
+    first = load_pictures(str(pictures), cache_dir=str(pictures.parent / "cache"))
 
     def no_decoding(*arguments):
         raise AssertionError("decoded again")
