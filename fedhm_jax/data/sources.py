@@ -18,12 +18,12 @@ _SUBSET_SEED = 0
 def load_dataset(
     name: str = "digits",
     *,
-    data_dir: Path | None = None,
+    data_dir: Path | str | None = None,
     train_split: str = "train",
     test_split: str = "test",
     train_samples: int | None = None,
     test_samples: int | None = None,
-    cache_dir: Path | None = None,
+    cache_dir: Path | str | None = None,
     client_feature: str | None = None,
 ) -> Dataset:
     """Loads the training and the test split of a data set.
@@ -52,6 +52,8 @@ def load_dataset(
         >>> load_dataset("digits", train_samples=100).train_images.shape
         (100, 8, 8, 1)
     """
+    data_dir = None if data_dir is None else Path(data_dir)
+    cache_dir = None if cache_dir is None else Path(cache_dir)
     if name == "digits":
         dataset = load_digits(train_split, test_split)
     elif name == "npz":

@@ -192,7 +192,7 @@ def pictures(tmp_path):
 
 
 def load_pictures(root, **options):
-    return load_dataset("folder", **{"data_dir": root, "cache_dir": root.parent / "cache", **options})
+    return load_dataset("folder", **{"data_dir": root, "cache_dir": Path(root).parent / "cache", **options})
 
 
 def test_folder_roundtrip(pictures):
@@ -490,7 +490,7 @@ def test_cache_defaults_to_the_folder_of_caches(tmp_path, monkeypatch):
 
 
 def test_folder_is_decoded_once(pictures, monkeypatch):
-    first = load_pictures(pictures)
+    first = load_pictures(str(pictures), cache_dir=str(pictures.parent / "cache"))
 
     def no_decoding(*arguments):
         raise AssertionError("decoded again")

@@ -183,7 +183,7 @@ def test_npz_without_a_test_set_gives_a_fifth_of_every_class(tmp_path):
     for found, labels in ((train, dataset.train_labels), (test, dataset.test_labels)):
         assert labels.tolist() == LABELS[found].tolist()
     assert dataset.train_clients.tolist() == ARRAYS["client"][train].tolist()
-    again = load_dataset("npz", data_dir=save(tmp_path, **ARRAYS), test_samples=3)
+    again = load_dataset("npz", data_dir=str(save(tmp_path, **ARRAYS)), test_samples=3)
     assert set(rows(again.test_images)) < set(test)
 
 
