@@ -16,7 +16,7 @@ FLOORS = [
     {"client"},
     {"strategies"},
     {"engine"},
-    {"run"},
+    {"run", "testing"},
     {"comparison", "flags"},
     {"cli"},
     {"__init__", "__main__"},

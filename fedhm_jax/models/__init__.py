@@ -9,12 +9,14 @@ from fedhm_jax.models.build import RESNETS, build_model
 from fedhm_jax.models.costs import count_bytes, count_macs, count_parameters
 from fedhm_jax.models.network import Network, Statistics, ensemble, network_of, rescaled
 from fedhm_jax.models.rank_plan import factorizable_kernels, plan_ranks
+from fedhm_jax.models.resnet import ResNet
 from fedhm_jax.models.width_plan import WidthPlan, hidden_layers, pad_width, plan_widths, roll_width, slice_width
 
 __all__ = [
     "RESNETS",
     "Budget",
     "Network",
+    "ResNet",
     "Statistics",
     "WidthPlan",
     "build_model",

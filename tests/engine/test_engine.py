@@ -7,8 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from support.equality import farthest
-from support.strategy_battery import cohort
 
 from fedhm_jax.client.losses import cross_entropy
 from fedhm_jax.client.update import LocalTraining
@@ -18,6 +16,7 @@ from fedhm_jax.engine.round import build_engine
 from fedhm_jax.models.build import build_model
 from fedhm_jax.strategies import fedhm
 from fedhm_jax.strategies.base import Setting
+from fedhm_jax.testing import cohort, farthest
 
 SIZES = (7, 4, 9, 5, 12, 6)
 CLASSES = 3

@@ -2,11 +2,11 @@
 
 import jax
 import numpy as np
-from support.strategy_battery import first_params, setting_for
 
 from experiments.splitmix_start.__main__ import HERE, MODELS, read, table
 from experiments.splitmix_start.published import splitmix_published_start
 from fedhm_jax.strategies import splitmix
+from fedhm_jax.testing import first_params, setting_for
 from fedhm_jax.tree import named_leaves
 
 

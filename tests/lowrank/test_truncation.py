@@ -8,8 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import round_twin
-from support.equality import farthest
-from support.strategy_battery import check_rounds, cohort, pose, setting_for
 from support.traced import equations
 
 from fedhm_jax import ConfigError, SimulationConfig, StrategyConfig
@@ -18,6 +16,7 @@ from fedhm_jax.lowrank.decomposition import factorize_tree, is_factors, recover
 from fedhm_jax.lowrank.truncation import FASTEST, STEPS, truncated, truncated_subspace, truncated_svd
 from fedhm_jax.run.strategy_preparation import build_strategy
 from fedhm_jax.strategies import fedhm
+from fedhm_jax.testing import check_rounds, cohort, farthest, pose, setting_for
 
 ROWS, COLUMNS, RANK = 60, 44, 12
 SLICES = (RANK, 6, 3)

@@ -12,9 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from support.equality import farthest, same_bits, same_run, without
+from support.equality import same_bits, same_run, without
 from support.merging import rounds
-from support.strategy_battery import CLASSES, cohort, setting_for
 
 import fedhm_jax.run.host_loop
 from fedhm_jax import (
@@ -36,6 +35,7 @@ from fedhm_jax import (
 from fedhm_jax.config.config_file import config_to_toml
 from fedhm_jax.engine.sharding import client_mesh
 from fedhm_jax.models.build import build_model
+from fedhm_jax.testing import CLASSES, cohort, farthest, setting_for
 from fedhm_jax.tree import named_leaves
 
 SMALL = SimulationConfig(

@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from rich.console import Console
-from support.equality import farthest, same_bits
+from support.equality import same_bits
 from support.merging import poison, rounds, tampering, two_tiers
-from support.strategy_battery import CLASSES, FULL_TIERS, IMAGE, cohort
 
 from fedhm_jax import (
     CheckpointConfig,
@@ -39,6 +38,7 @@ from fedhm_jax.server.acceptance import MergeRule, all_finite
 from fedhm_jax.server.client_devices import drop_out
 from fedhm_jax.server.cohort import Cohort
 from fedhm_jax.strategies import fedavg_low_rank, fedhm, heterofl, splitmix
+from fedhm_jax.testing import CLASSES, FULL_TIERS, IMAGE, cohort, farthest
 
 SMALL = SimulationConfig(
     data=DataConfig(train_samples=120, test_samples=20),

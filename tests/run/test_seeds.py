@@ -5,7 +5,6 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
-from support.equality import farthest
 
 from fedhm_jax import (
     ConfigError,
@@ -23,6 +22,7 @@ from fedhm_jax import (
 from fedhm_jax.data.client_data import place_clients
 from fedhm_jax.run.seeds import can_share_a_program
 from fedhm_jax.run.simulation import simulate_together
+from fedhm_jax.testing import farthest
 
 SMALL = SimulationConfig(
     data=DataConfig(train_samples=240, test_samples=60),

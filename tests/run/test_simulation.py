@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from support.equality import farthest, same_bits
+from support.equality import same_bits
 
 import fedhm_jax.run.preparation
 from fedhm_jax import (
@@ -31,6 +31,7 @@ from fedhm_jax import (
     simulate,
 )
 from fedhm_jax.engine import build_engine
+from fedhm_jax.testing import farthest
 
 TFDS = Path(__file__).parents[3] / "shared" / "tfds"
 SMALL = SimulationConfig(

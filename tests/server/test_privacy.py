@@ -11,9 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import optimize, stats
-from support.equality import farthest
 from support.merging import poison, rounds, tampering
-from support.strategy_battery import FULL_TIERS, client_data, cohort
 
 from fedhm_jax import (
     AggregationConfig,
@@ -40,6 +38,7 @@ from fedhm_jax.server.acceptance import MergeRule, update_length
 from fedhm_jax.server.aggregation import Contribution
 from fedhm_jax.server.privacy import noised, privacy_account
 from fedhm_jax.strategies import fedhm
+from fedhm_jax.testing import FULL_TIERS, client_data, cohort, farthest
 
 CLIP, MEMBERS = 0.05, 5
 PRIVATE = SimulationConfig(

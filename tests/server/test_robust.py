@@ -9,7 +9,6 @@ import pytest
 from scipy import stats
 from support.equality import same_bits
 from support.merging import rounds, tampering, two_tiers
-from support.strategy_battery import FULL_TIERS, client_data, cohort, first_params
 
 from experiments.attacks.attackers import attacked
 from fedhm_jax import AggregationConfig, ConfigError, ModelConfig, SimulationConfig, StrategyConfig, TiersConfig
@@ -22,6 +21,7 @@ from fedhm_jax.server.acceptance import MergeRule
 from fedhm_jax.server.aggregation import Contribution
 from fedhm_jax.server.robust import clients_cut, merge_robustly, trimmed_mean
 from fedhm_jax.strategies import fedhm
+from fedhm_jax.testing import FULL_TIERS, client_data, cohort, first_params
 from fedhm_jax.tree import named_leaves
 
 CLIENTS = ((4, 2), (5, 0, 1))

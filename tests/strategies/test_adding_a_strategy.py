@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-from support.strategy_battery import CHECKS
+
+from fedhm_jax.testing import CHECKS
 
 PAGE = Path(__file__).parents[2] / "docs" / "adding_a_strategy.md"
 

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import twin
-from support.strategy_battery import client_data, first_params, setting_for
 
 from fedhm_jax.data.client_data import client_by_id
 from fedhm_jax.lowrank.decomposition import recover_tree
 from fedhm_jax.strategies import fedhm
+from fedhm_jax.testing import client_data, first_params, setting_for
 from fedhm_jax.tree import named_leaves
 
 

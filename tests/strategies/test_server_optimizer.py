@@ -9,7 +9,6 @@ import optax
 import pytest
 from support.merging import rounds, same_bits, two_tiers
 from support.server_twin import Server
-from support.strategy_battery import FULL_TIERS, client_data, cohort, first_params, setting_for
 
 from fedhm_jax import (
     AggregationConfig,
@@ -31,6 +30,7 @@ from fedhm_jax.run.preparation import check_run
 from fedhm_jax.server.acceptance import PLAIN_MEAN, MergeRule
 from fedhm_jax.server.optimizers import server_optimizer
 from fedhm_jax.strategies import STRATEGIES, fedhm, with_server_optimizer
+from fedhm_jax.testing import FULL_TIERS, client_data, cohort, first_params, setting_for
 from fedhm_jax.tree import named_leaves
 
 SETTINGS = {"momentum": 0.7, "second_moment": 0.9, "epsilon": 0.01}

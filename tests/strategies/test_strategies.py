@@ -5,7 +5,6 @@ from itertools import pairwise
 
 import jax
 import pytest
-from support.strategy_battery import CHECKS, MODELS, cohort, pose, setting_for
 
 from fedhm_jax import (
     ConfigError,
@@ -21,6 +20,7 @@ from fedhm_jax import (
 )
 from fedhm_jax.run.preparation import check_run
 from fedhm_jax.strategies import STRATEGIES, heterofl
+from fedhm_jax.testing import CHECKS, MODELS, cohort, pose, setting_for
 from fedhm_jax.tree import named_leaves
 
 SMALL = SimulationConfig(

@@ -17,12 +17,6 @@ def same_bits(one: Any, other: Any) -> None:
         assert np.array_equal(np.asarray(mine), np.asarray(theirs))
 
 
-def farthest(one: Any, other: Any) -> float:
-    """Largest difference between the leaves of two trees; an ensemble of one counts as its member."""
-    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
-    return max(float(np.abs(np.asarray(a).reshape(np.shape(b)) - np.asarray(b)).max()) for a, b in pairs)
-
-
 def without(history: Sequence[Mapping[str, Any]], *names: str) -> list[dict[str, Any]]:
     """Records without some of their keys; wall time is the one thing that no two runs share."""
     return [{name: value for name, value in record.items() if name not in names} for record in history]

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from support.strategy_battery import SIZES, Build, client_data, first_params, setting_for
 
 from fedhm_jax.client.update import LocalTraining, TrainMetrics
 from fedhm_jax.data.client_data import Client, ClientData
@@ -17,6 +16,7 @@ from fedhm_jax.server.aggregation import Contribution
 from fedhm_jax.server.cohort import Cohort
 from fedhm_jax.strategies import fedhm
 from fedhm_jax.strategies.base import Setting, Strategy
+from fedhm_jax.testing import SIZES, Build, client_data, first_params, setting_for
 
 Change = Callable[[Any, Any], Any]
 """``change(received, trained) -> sent``, leaf by leaf."""
