@@ -17,7 +17,7 @@ FLOORS = [
     {"strategies"},
     {"engine"},
     {"run"},
-    {"comparison"},
+    {"comparison", "model_commands"},
     {"cli"},
     {"__init__", "__main__"},
 ]

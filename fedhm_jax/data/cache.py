@@ -31,6 +31,7 @@ class UndecodedSplit(NamedTuple):
         classes: number of classes.
         samples: starts decoding: ``size`` pairs of a (height, width, channels) uint8 image and its label, all
             images of one shape. Raises ConfigError where a file cannot be read, never OSError.
+        class_names: a name for each class, where they are known.
     """
 
     title: str
@@ -38,6 +39,7 @@ class UndecodedSplit(NamedTuple):
     size: int
     classes: int
     samples: Callable[[], Iterator[tuple[np.ndarray, int]]]
+    class_names: tuple[str, ...] | None = None
 
 
 def read_cached(split: UndecodedSplit, cache_dir: Path | None) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,7 @@ class Dataset(NamedTuple):
         test_labels: (m,) int32 in [0, classes).
         classes: number of classes.
         name: shown in reports.
+        class_names: a name for each class, where they are known.
     """
 
     train_images: np.ndarray
@@ -23,3 +24,4 @@ class Dataset(NamedTuple):
     test_labels: np.ndarray
     classes: int
     name: str
+    class_names: tuple[str, ...] | None = None

@@ -37,4 +37,4 @@ def load_digits(train_split: str = "train", test_split: str = "test") -> Dataset
     train, test = train_test_split(np.arange(len(labels)), test_size=0.2, stratify=labels, random_state=0)
     parts = {"train": train, "test": test}
     first, second = parts[train_split], parts[test_split]
-    return Dataset(images[first], labels[first], images[second], labels[second], 10, "digits")
+    return Dataset(images[first], labels[first], images[second], labels[second], 10, "digits", tuple("0123456789"))

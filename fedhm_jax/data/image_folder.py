@@ -72,7 +72,9 @@ def open_image_folder(
     def undecoded(split: str, members: dict[str, list[Path]]) -> UndecodedSplit:
         labelled = [(file, label) for label, name in enumerate(members) for file in members[name]]
         samples = partial(_decode, root, labelled, common_mode)
-        return UndecodedSplit(f"{root.resolve().name} {split}", files, len(labelled), len(members), samples)
+        return UndecodedSplit(
+            f"{root.resolve().name} {split}", files, len(labelled), len(members), samples, tuple(members)
+        )
 
     return undecoded(train_split, train), undecoded(test_split, test)
 

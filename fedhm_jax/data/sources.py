@@ -53,7 +53,7 @@ def load_dataset(
         dataset = _load_from_files(name, data_dir, train_split, test_split, cache_dir)
     train = _draw_subset(dataset.train_images, dataset.train_labels, train_samples, "data.train_samples")
     test = _draw_subset(dataset.test_images, dataset.test_labels, test_samples, "data.test_samples")
-    return Dataset(*train, *test, dataset.classes, dataset.name)
+    return Dataset(*train, *test, dataset.classes, dataset.name, dataset.class_names)
 
 
 def hold_out(dataset: Dataset, samples: int) -> Dataset:
@@ -100,7 +100,7 @@ def _load_from_files(
     if train_images.shape[1:] != test_images.shape[1:]:
         allowed = f"a split with images of shape {train_images.shape[1:]}, not {test_images.shape[1:]}"
         raise ConfigError.of("data.test_split", test_split, allowed)
-    return Dataset(train_images, train_labels, test_images, test_labels, train.classes, name)
+    return Dataset(train_images, train_labels, test_images, test_labels, train.classes, name, train.class_names)
 
 
 def _draw_subset(

@@ -49,13 +49,14 @@ image-classification set; did you mean 'cifar10'?
     with _quiet():
         builder = _open_builder(name, root)
         keys = _find_keys(name, builder.info)
-        classes = builder.info.features[keys[1]].num_classes
+        labels = builder.info.features[keys[1]]
+        classes, names = labels.num_classes, tuple(labels.names)
         files = tuple(sorted(path for path in Path(builder.data_path).iterdir() if path.is_file()))
 
         def undecoded(split: str, field: str) -> UndecodedSplit:
             source = _open_source(builder, split, field)
             samples = partial(_decode, source, keys, classes, name, split, field)
-            return UndecodedSplit(f"{builder.info.full_name} {split}", files, len(source), classes, samples)
+            return UndecodedSplit(f"{builder.info.full_name} {split}", files, len(source), classes, samples, names)
 
         return undecoded(train_split, "data.train_split"), undecoded(test_split, "data.test_split")
 

@@ -26,9 +26,10 @@ from fedhm_jax.engine import Engine, EvaluationData, build_engine, client_mesh, 
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.layers import ConvMethod
 from fedhm_jax.results import RunPlan, TierCost
+from fedhm_jax.run.handed_over import names_of
 from fedhm_jax.run.memory import placement_error, reporting_out_of_memory
 from fedhm_jax.run.merge_preparation import build_account, build_rule
-from fedhm_jax.run.model_preparation import built_in_model, check_model
+from fedhm_jax.run.model_preparation import built_in_model, check_model, initial_params
 from fedhm_jax.run.strategy_preparation import StrategyBuilder, build_setting, build_strategy, tier_costs
 from fedhm_jax.server import (
     DeviceProfile,
@@ -43,6 +44,7 @@ from fedhm_jax.server import (
     tier_sizes,
 )
 from fedhm_jax.strategies import Setting, State, Strategy
+from fedhm_jax.tree import Params
 
 
 class CohortSampling(NamedTuple):
@@ -64,6 +66,7 @@ class RunParts(NamedTuple):
         dealt: indices of each client's training samples.
         training: how clients train.
         setting: what the strategy was built for.
+        first_params: the parameters to start from; None to initialise the model anew.
         strategy: the federated method.
         rule: how updates are judged and merged.
         account: what rounds cost in privacy; None without.
@@ -78,6 +81,7 @@ class RunParts(NamedTuple):
     dealt: list[np.ndarray]
     training: LocalTraining
     setting: Setting
+    first_params: Params | None
     strategy: Strategy[State]
     rule: MergeRule
     account: PrivacyAccount | None
@@ -113,6 +117,7 @@ def check_run(
     data: Dataset | None = None,
     model: nn.Module | None = None,
     strategy: StrategyBuilder | None = None,
+    init: Params | None = None,
 ) -> RunParts:
     """Builds the parts of a run and refuses what cannot run; nothing is compiled or put on a device.
 
@@ -121,6 +126,7 @@ def check_run(
         data: in place of ``config.data``.
         model: in place of ``config.model``.
         strategy: builder, in place of ``config.strategy.name``.
+        init: parameters to start from, in place of ``config.model.init``.
 
     Returns:
         The parts, with the costs of every tier in their plan.
@@ -141,10 +147,11 @@ def check_run(
     dealt = _deal(dataset, config.partition, partition_seed)
     _check_batch_size(training.batch_size, dealt)
 
-    if model is None:
-        model = built_in_model(config.model, dataset.classes, _convolution(config.server))
+    handed_over = names_of(data, model, strategy, init)
+    model = module_of(config, dataset.classes, model)
     images = jax.ShapeDtypeStruct((2, *dataset.train_images.shape[1:]), jnp.float32)
     variables = check_model(model, images, dataset.classes)
+    first_params = initial_params(config.model, init, variables["params"])
     tiers = make_tiers(config.tiers.rank_factors, config.tiers.shares, config.tiers.counts)
     sampling = _sampling(config, tiers, np.array([len(part) for part in dealt]), tier_seed, cohort_seed)
     _check_samples(config.local, sampling)
@@ -157,12 +164,14 @@ def check_run(
         label_counts=label_counts(dataset.train_labels, dealt, dataset.classes),
         tier_of_client=sampling.tier_of_client,
         tier_names=tuple(tier.name for tier in tiers),
+        handed_over=handed_over,
     )
     return RunParts(
         dataset=dataset,
         dealt=dealt,
         training=training,
         setting=setting,
+        first_params=first_params,
         strategy=built,
         rule=rule,
         account=build_account(config, sampling.cohort_size),
@@ -179,6 +188,7 @@ def prepare(
     data: Dataset | None = None,
     model: nn.Module | None = None,
     strategy: StrategyBuilder | None = None,
+    init: Params | None = None,
 ) -> Run:
     """`check_run`, and then data and first model on the devices; arguments as there.
 
@@ -189,9 +199,26 @@ def prepare(
         ConfigError: as in `check_run`.
         OutOfMemoryError: data and model are too large for the device.
     """
-    parts = check_run(config, data, model, strategy)
+    parts = check_run(config, data, model, strategy, init)
     with reporting_out_of_memory(partial(placement_error, config, len(parts.dataset.train_labels))):
         return _place(parts)
+
+
+def module_of(config: SimulationConfig, classes: int, given: nn.Module | None) -> nn.Module:
+    """The full-rank model of a run.
+
+    Args:
+        config: the run's.
+        classes: number of outputs.
+        given: in place of the one that the config names.
+
+    Returns:
+        The module, not checked yet.
+
+    Raises:
+        ConfigError: the config asks for what its model does not have.
+    """
+    return built_in_model(config.model, classes, _convolution(config.server)) if given is None else given
 
 
 def engine_of(run: Run, capacity: int) -> Engine[State]:
@@ -231,16 +258,19 @@ def _place(parts: RunParts) -> Run:
     return Run(
         parts=parts,
         clients_per_chunk=min(_clients_per_chunk(config.server), most_clients),
-        state=replicate(jax.jit(partial(_first_state, parts.strategy, parts.setting))(model_key), mesh),
+        state=replicate(
+            jax.jit(partial(_first_state, parts.strategy, parts.setting))(model_key, parts.first_params), mesh
+        ),
         data=replicate(place_clients(dataset.train_images, dataset.train_labels, parts.dealt, dataset.classes), mesh),
         test=replicate(test, mesh),
         key=replicate(round_key, mesh),
     )
 
 
-def _first_state(strategy: Strategy[State], setting: Setting, key: jax.Array) -> State:
-    images = jnp.zeros(setting.images.shape, setting.images.dtype)
-    return strategy.init(setting.module.init(key, images)["params"], jax.random.fold_in(key, 1))
+def _first_state(strategy: Strategy[State], setting: Setting, key: jax.Array, params: Params | None) -> State:
+    if params is None:
+        params = setting.module.init(key, jnp.zeros(setting.images.shape, setting.images.dtype))["params"]
+    return strategy.init(params, jax.random.fold_in(key, 1))
 
 
 def _clients_by_tier(tiers: Sequence[Tier], sampling: CohortSampling) -> list[float]:
@@ -291,6 +321,7 @@ def _dataset(data: DataConfig, given: Dataset | None) -> Dataset:
     if given is not None:
         # A data set put together by hand passes the same checks as arrays.
         dataset = dataset_from_arrays(*given[:4], classes=given.classes, name=given.name)
+        dataset = dataset._replace(class_names=given.class_names)
     else:
         dataset = load_dataset(
             data.name,

@@ -14,12 +14,16 @@ from fedhm_jax.engine import is_first
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.reporting import print_notice, reporting
 from fedhm_jax.results import Record, RunPlan, SimulationResult
+from fedhm_jax.run.handed_over import names_of, refuse_others
 from fedhm_jax.run.host_loop import Blocks, run_rounds, until_diverged, with_checkpoints
+from fedhm_jax.run.model_folder import write_models
 from fedhm_jax.run.preparation import Run, prepare
 from fedhm_jax.run.resumption import Start, find_start, fingerprint_of, with_checkpoint
 from fedhm_jax.run.round_record import METRICS
 from fedhm_jax.run.seeds import can_share_a_program
-from fedhm_jax.strategies import Setting, State, Strategy
+from fedhm_jax.run.trained import GLOBAL, Models, trained_models
+from fedhm_jax.strategies import Setting, Strategy
+from fedhm_jax.tree import Params
 
 
 def simulate(
@@ -28,6 +32,7 @@ def simulate(
     data: Dataset | None = None,
     model: nn.Module | None = None,
     strategy: Callable[[Setting], Strategy] | None = None,
+    init: Params | None = None,
     on_start: Sequence[Callable[[RunPlan], None]] = (),
     on_round: Sequence[Callable[[Record], None]] = (),
     resume: Path | str | None = None,
@@ -44,13 +49,15 @@ def simulate(
         model: a linen module in place of ``config.model``, called as ``module(images, mask=mask, train=train)``. Tiers
             factorize the kernels of its `LowRankDense` and `LowRankConv` layers.
         strategy: builder of a federated method in place of ``config.strategy.name``, see docs/adding_a_strategy.md.
+        init: a parameter tree to start from, such as another run's ``result.params``, in place of a fresh one or of
+            ``config.model.init``; factorized kernels are multiplied out.
         on_start: called once with the run's plan, after all checks and before the first round.
         on_round: called after every round with its record.
-        resume: folder of a run to go on with from its latest checkpoint, or the folder of one checkpoint. Data, model
-            and strategy must be given again if they were given. A finished run is read back.
+        resume: folder of a run to go on with from its latest checkpoint, or the folder of one checkpoint. Data, model,
+            strategy and init must be given again if they were given. A finished run is read back.
 
     Returns:
-        History, final metrics, costs, global model, and the folder with the run's files.
+        History, final metrics, costs, trained models, and the folder with the run's files.
 
     Raises:
         ConfigError: a value that cannot be run, before anything is compiled or written; or a run that cannot be resumed
@@ -67,18 +74,20 @@ def simulate(
         ['f1', 'f2', 'f4', 'f8', 'global']
     """
     if resume is None:
-        start = Start(SimulationConfig() if config is None else config, checkpoint=None, finished=False)
+        start = Start(SimulationConfig() if config is None else config, None, finished=False, handed_over={})
         check_config(start.config)
     else:
         start = find_start(resume, config)
+        given = names_of(data, model, strategy, init)
+        refuse_others(given, start.handed_over, f"simulate(resume={str(resume)!r}, ")
     config = start.config
-    run = prepare(config, data, model, strategy)
+    run = prepare(config, data, model, strategy, init)
     fingerprint = {} if config.output.folder is None else fingerprint_of(run)
     history: Sequence[Record] = ()
     if start.checkpoint is not None:
         run, history = with_checkpoint(run, start.checkpoint, fingerprint), start.checkpoint.history
     if start.finished:
-        return _result(run, history, run.state)
+        return _result(run, history, trained_models(run, run.state))
     blocks = until_diverged(run_rounds([run], [history], _notices([config], ())))
     if config.output.folder is not None and is_first():
         blocks = with_checkpoints(config.output.folder, blocks, config, history, fingerprint)
@@ -209,8 +218,11 @@ def _reported(
                     for on_record in on_round:
                         on_record(record)
 
-        results = tuple(map(_result, runs, histories, states))
-        for report, result in zip(reports, results, strict=True):
+        models = [trained_models(run, state) for run, state in zip(runs, states, strict=True)]
+        results = tuple(map(_result, runs, histories, models))
+        for report, result, trained in zip(reports, results, models, strict=True):
+            if result.folder is not None and is_first():
+                write_models(result.folder, trained)
             report.end(result)
     return results
 
@@ -220,13 +232,14 @@ def _silent(config: SimulationConfig) -> SimulationConfig:
     return replace(config, output=OutputConfig())
 
 
-def _result(run: Run, history: Sequence[Record], state: State) -> SimulationResult:
+def _result(run: Run, history: Sequence[Record], models: Models) -> SimulationResult:
     config = run.parts.plan.config
     return SimulationResult(
         config=config,
         history=tuple(history),
         final={name: history[-1][name] for name in METRICS},
         costs=run.parts.plan.costs,
-        params=run.parts.strategy.global_model(state),
+        params=models[GLOBAL].params,
         folder=config.output.folder,
+        models=models,
     )
