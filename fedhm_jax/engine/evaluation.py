@@ -31,6 +31,20 @@ class EvaluationData(NamedTuple):
     statistics_rows: jax.Array
 
 
+class TrainingImages(NamedTuple):
+    """All that static statistics need of the training set.
+
+    Attributes:
+        images: (samples, height, width, channels) uint8.
+        mean: (channels,) of the whole training set, pixels in [0, 1].
+        std: (channels,) likewise.
+    """
+
+    images: jax.Array
+    mean: jax.Array
+    std: jax.Array
+
+
 class Metrics(NamedTuple):
     """Sums over test samples; divide by ``samples`` last.
 
@@ -90,13 +104,7 @@ def place_evaluation(
 
 
 def static_statistics(
-    network: Network,
-    params: Params,
-    images: jax.Array,
-    rows: jax.Array,
-    mean: jax.Array,
-    std: jax.Array,
-    share: Share = EVERYTHING,
+    network: Network, params: Params, data: ClientData | TrainingImages, rows: jax.Array, share: Share = EVERYTHING
 ) -> Statistics:
     """Batch-norm statistics of one model, measured on training samples: the mean over batches of each layer's batch
     statistics.
@@ -104,10 +112,8 @@ def static_statistics(
     Args:
         network: functions of the model.
         params: parameters of any tier.
-        images: (samples, height, width, channels) uint8, of the training set.
+        data: training images, their mean and deviation.
         rows: (batches, batch) int32, samples to use.
-        mean: (channels,) of the training images in [0, 1].
-        std: (channels,) likewise.
         share: the device's share of the batches.
 
     Returns:
@@ -117,7 +123,7 @@ def static_statistics(
     """
 
     def batch_statistics(batch: jax.Array) -> Statistics:
-        return network.statistics(params, normalise(images[batch], mean, std))
+        return network.statistics(params, normalise(data.images[batch], data.mean, data.std))
 
     if not jax.tree.leaves(jax.eval_shape(batch_statistics, rows[0])):
         return {}
@@ -140,7 +146,7 @@ def evaluate_model(
     Returns:
         Sums over the test set.
     """
-    statistics = static_statistics(network, params, data.images, test.statistics_rows, data.mean, data.std, share)
+    statistics = static_statistics(network, params, data, test.statistics_rows, share)
 
     def batch_metrics(batch: tuple[jax.Array, jax.Array, jax.Array]) -> Metrics:
         images, labels, mask = batch

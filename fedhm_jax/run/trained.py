@@ -14,7 +14,7 @@ import numpy as np
 
 from fedhm_jax.config import OutputConfig, SimulationConfig, config_to_toml
 from fedhm_jax.data import as_images, normalise
-from fedhm_jax.engine import static_statistics
+from fedhm_jax.engine import TrainingImages, static_statistics
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.lowrank import is_factors
 from fedhm_jax.models import Network, Statistics, count_parameters
@@ -203,9 +203,9 @@ def trained_models(run: Run, state: State) -> Models:
     def statistics(network: Network, params: Params) -> Statistics:
         if sample is None:
             return {}
-        images = sample.reshape(-1, *sample.shape[2:])
-        batches = np.arange(len(images), dtype=np.int32).reshape(sample.shape[:2])
-        return jax.jit(partial(static_statistics, network))(params, images, batches, mean, std)
+        images = TrainingImages(jnp.asarray(sample.reshape(-1, *sample.shape[2:])), mean, std)
+        batches = jnp.arange(len(images.images), dtype=jnp.int32).reshape(sample.shape[:2])
+        return jax.jit(partial(static_statistics, network))(params, images, batches)
 
     def build(name: str) -> TrainedModel:
         network, params = network_and_params(strategy, state, plan.tier_names, name)

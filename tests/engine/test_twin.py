@@ -326,9 +326,7 @@ def check_evaluation(case: Case, dtype: type, tolerance: float) -> None:
     @jax.jit
     def predict(params: Any) -> Any:
         functions = fast.strategy.network
-        statistics = static_statistics(
-            functions, params, fast.data.images, test.statistics_rows, fast.data.mean, fast.data.std
-        )
+        statistics = static_statistics(functions, params, fast.data, test.statistics_rows)
         return functions.predict(params, statistics, jnp.asarray(test_images, dtype), None)
 
     found = fast.engine.evaluate(fast.state, fast.data, test)
