@@ -107,8 +107,7 @@ def refuse_other_program(handed_over: Mapping[str, str], now: str | None, then: 
     if now != then:
         parts = " and ".join(f"{name} {handed_over[name]}" for name in ("model", "strategy") if name in handed_over)
         raise ConfigError(
-            f"{parts} must compute what it computed when the run began, but another program is traced from it: hand "
-            "over the same code and options again"
+            f"{parts} must be the code and options that the run began with, but another program is traced from them"
         )
 
 
