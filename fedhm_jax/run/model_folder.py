@@ -6,7 +6,6 @@ predicts with the global model itself has none of its own.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from json import loads
 from pathlib import Path
 
@@ -102,7 +101,7 @@ def load_run(
         >>> with tempfile.TemporaryDirectory() as place:
         ...     output = OutputConfig(folder=Path(place) / "run")
         ...     result = simulate(SimulationConfig(server=ServerConfig(rounds=1), output=output))
-        ...     loaded = load_run(Path(place) / "run")
+        ...     loaded = load_run(Path(place) / "run")  # the folder is not needed any more
         >>> images = load_dataset("digits").test_images[:2]
         >>> bool((loaded.predict(images, "f4") == result.predict(images, "f4")).all())
         True
@@ -115,18 +114,15 @@ def load_run(
     names = (GLOBAL, *(cost.tier for cost in run.costs))
     about = stored_model(folder, GLOBAL).about
     setting, built = _method(run.config, about, model, strategy)
-    models = Models(partial(_load, folder, setting, built, run.config, given, names[1:]), names)
-    if given:
-        for name in names:  # another module or strategy is noticed now, not at the first prediction
-            _ = models[name]
+    loaded = {name: _load(folder, setting, built, run.config, given, names[1:], name) for name in names}
     return SimulationResult(
         config=replace(run.config, output=replace(run.config.output, folder=folder)),
         history=run.history,
         final={name: run.history[-1][name] for name in METRICS},
         costs=run.costs,
-        params=models[GLOBAL].params,
+        params=loaded[GLOBAL].params,
         folder=folder,
-        models=models,
+        models=Models(loaded.__getitem__, names),
     )
 
 

@@ -164,9 +164,12 @@ class Models(Mapping[str, TrainedModel]):
         self._build, self._names = cache(build), tuple(names)
 
     def __getitem__(self, name: str) -> TrainedModel:
-        if name not in self._names:
+        if name not in self:
             raise KeyError(name)
         return self._build(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
