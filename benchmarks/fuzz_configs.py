@@ -159,7 +159,7 @@ _SELDOM = {
         "data.test_samples",
         "data.holdout",
     ),
-    *("partition.min_samples", "model.name", "model.full_rank_blocks", "tiers.shares", "tiers.counts"),
+    *("partition.min_samples", "model.name", "model.full_rank_blocks", "model.init", "tiers.shares", "tiers.counts"),
     *(
         "strategy.builder",
         "strategy.widths",
@@ -232,6 +232,7 @@ _SENSIBLE: Mapping[str, Callable[[_Around], Any]] = {
     # the larger ones compile for long
     "model.name": lambda _: ("mlp", "cnn") * 6 + ("resnet8",),
     "model.full_rank_blocks": lambda _: (None, 0, 1, 3),
+    "model.init": lambda around: (None, around.scratch / "nowhere.safetensors", around.scratch / "file"),
     "model.hidden": lambda _: ((16,), (4,), (24, 12), (), (1,), (7, 3)),
     "tiers.rank_factors": lambda _: _RANK_FACTORS,
     "tiers.shares": lambda around: (None, (1 / around.tiers,) * around.tiers, (1.0, *(0.0,) * (around.tiers - 1))),

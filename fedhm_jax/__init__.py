@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from fedhm_jax.layers import Conv, LowRankConv, LowRankDense, norms
     from fedhm_jax.lowrank import Factors, factorize, recover
     from fedhm_jax.models import build_model
-    from fedhm_jax.run import simulate, simulate_seeds
+    from fedhm_jax.run import TrainedModel, load_run, simulate, simulate_seeds
 
 # Loaded at first use: JAX takes a second to import, and a mistyped command line should not wait for it.
 _HOME = {
@@ -55,11 +55,13 @@ _HOME = {
     "Factors": "lowrank",
     "LowRankConv": "layers",
     "LowRankDense": "layers",
+    "TrainedModel": "run",
     "build_model": "models",
     "compare": "comparison",
     "dataset_from_arrays": "data",
     "factorize": "lowrank",
     "load_dataset": "data",
+    "load_run": "run",
     "norms": "layers",
     "recover": "lowrank",
     "simulate": "run",
@@ -94,6 +96,7 @@ __all__ = [
     "StrategyConfig",
     "Study",
     "TiersConfig",
+    "TrainedModel",
     "Variant",
     "WriteError",
     "build_model",
@@ -101,6 +104,7 @@ __all__ = [
     "dataset_from_arrays",
     "factorize",
     "load_dataset",
+    "load_run",
     "norms",
     "read_config",
     "read_study",

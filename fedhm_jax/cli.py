@@ -1,4 +1,5 @@
-"""The command line: ``fedhm simulate [--config FILE] [--resume DIR] [flags]`` and ``fedhm compare STUDY [flags]``.
+"""The command line: ``fedhm simulate [--config FILE] [--resume DIR] [flags]``, ``fedhm compare STUDY [flags]``, and the
+two commands of `fedhm_jax.model_commands` for what a finished run has trained.
 
 Flags override the config file, and the config file overrides the defaults. tyro is imported for the flags of a command
 only, and JAX only after the config has been read and checked, so that help and mistakes are answered at once.
@@ -18,9 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from fedhm_jax.comparison import read_study
-from fedhm_jax.config import SimulationConfig, check_config
+from fedhm_jax.config import SimulationConfig, check_config, refuse_handed_over
 from fedhm_jax.errors import CallbackError, ConfigError, DivergedError, Interrupted, OutOfMemoryError
 from fedhm_jax.files import WriteError, cache_folder
+from fedhm_jax.model_commands import export, predict
 
 if TYPE_CHECKING:
     from fedhm_jax.flags import SimulateFlags
@@ -51,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = _command_parser().parse_args(arguments[:1]).command
     try:
-        return {"simulate": _simulate, "compare": _compare}[command](arguments[1:])
+        commands = {"simulate": _simulate, "compare": _compare, "predict": predict, "export": export}
+        return commands[command](arguments[1:])
     except ConfigError as error:
         print(f"fedhm: error: {error}", file=sys.stderr)
         return _BAD_INPUT
@@ -76,11 +79,14 @@ def _command_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fedhm",
         description="Federated learning with heterogeneous low-rank models, simulated in JAX.",
-        epilog="'fedhm simulate --help' and 'fedhm compare --help' list the flags with their units and defaults.",
+        epilog="'fedhm simulate --help', and likewise for the others, lists the flags with their units and defaults.",
     )
     parser.add_argument("--version", action="version", version=f"fedhm {version('fedhm-jax')}")
-    help_text = "simulate: run rounds of federated training; compare: run strategies side by side and report"
-    parser.add_argument("command", choices=["simulate", "compare"], help=help_text)
+    help_text = (
+        "simulate: run rounds of federated training; compare: run strategies side by side and report; predict: "
+        "classify images with a finished run's model; export: write such a model to a file"
+    )
+    parser.add_argument("command", choices=["simulate", "compare", "predict", "export"], help=help_text)
     return parser
 
 
@@ -101,6 +107,8 @@ def _simulate(arguments: Sequence[str]) -> int:
 
     asked = simulate_flags(arguments)
     config = asked.simulation
+    if asked.config is not None:
+        refuse_handed_over(asked.config)
     if asked.resume is None:
         config = _with_folder(config)
         check_config(config)

@@ -1,11 +1,12 @@
 """What a run gives back. Standard library only; reporting reads these and nothing else."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fedhm_jax.config import SimulationConfig
+from fedhm_jax.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,6 +65,7 @@ class RunPlan:
         label_counts: (clients, classes) int, training samples of each class at each client.
         tier_of_client: (clients,) int, index of each client's tier; None for a dynamic assignment.
         tier_names: names of the tiers, strongest first, such as ``("f1", "f2")``.
+        handed_over: names of what was handed over in Python in place of the config's, by the argument of `simulate`.
     """
 
     config: SimulationConfig
@@ -71,9 +73,36 @@ class RunPlan:
     label_counts: "np.ndarray"
     tier_of_client: "np.ndarray | None"
     tier_names: tuple[str, ...]
+    handed_over: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+class Model(Protocol):
+    """A trained model as results know it; `fedhm_jax.TrainedModel` says what it is and all that it holds."""
+
+    @property
+    def params(self) -> Any:
+        """Its parameters, a Flax tree."""
+
+    @property
+    def statistics(self) -> Any:
+        """Its norm statistics, a Flax collection."""
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(height, width, channels)."""
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """A name for each class, where the data set has them."""
+
+    def predict(self, images: Any) -> "np.ndarray":
+        """Logits (samples, classes) of images as the data set holds them."""
+
+    def save(self, path: Path | str) -> None:
+        """Writes it as safetensors."""
+
+
+@dataclass(frozen=True, repr=False)
 class SimulationResult:
     """Everything a run produced.
 
@@ -84,6 +113,7 @@ class SimulationResult:
         costs: one `TierCost` per tier.
         params: the full-rank global model, a Flax parameter tree.
         folder: where the run's files are, or None if none were written.
+        models: the trained models by name, ``"global"`` and the tiers', ready to predict.
     """
 
     config: SimulationConfig
@@ -92,3 +122,42 @@ class SimulationResult:
     costs: Sequence[TierCost]
     params: Any
     folder: Path | None
+    models: Mapping[str, Model] = field(default_factory=dict, compare=False)
+
+    def __repr__(self) -> str:
+        accuracy = f"{100 * self.final['accuracy']['global']:.1f} %"
+        rounds = f"{len(self.history)} round{'s' if len(self.history) != 1 else ''}"
+        where = "" if self.folder is None else f", in {str(self.folder)!r}"
+        return f"SimulationResult({rounds}, global accuracy {accuracy}{where})"
+
+    def tier(self, name: str) -> Model:
+        """One of the trained models: what a device of the tier holds, and what it takes to predict with it.
+
+        Args:
+            name: of the tier, such as ``"f4"``, or ``"global"``.
+
+        Returns:
+            The model.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        if name not in self.models:
+            allowed = "one of " + ", ".join(map(repr, self.models)) if self.models else "one of a result with models"
+            raise ConfigError.of("model", name, allowed)
+        return self.models[name]
+
+    def predict(self, images: Any, model: str = "global") -> "np.ndarray":
+        """Logits as the run's evaluation computes them, images normalised and norms with their static statistics.
+
+        Args:
+            images: (samples, height, width, channels) uint8 as the data set holds them, or floats in [0, 1].
+            model: ``"global"`` or the name of a tier.
+
+        Returns:
+            (samples, classes).
+
+        Raises:
+            ConfigError: no model of that name, or images of another shape or type.
+        """
+        return self.tier(model).predict(images)

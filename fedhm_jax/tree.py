@@ -51,3 +51,28 @@ def named_leaves(tree: Params, is_leaf: Callable[[Any], bool] | None = None) -> 
     """
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_leaf)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def misfit(tree: Params, like: Params) -> str | None:
+    """Where a tree first differs in shape from another, in words that follow what it is.
+
+    Args:
+        tree: any nesting of dicts.
+        like: what it should be; arrays, or their shapes and dtypes.
+
+    Returns:
+        The words, or None if the trees fit.
+
+    Example:
+        >>> import numpy as np
+        >>> misfit({"a": np.zeros(3), "b": np.zeros(2)}, {"a": np.zeros(3), "b": np.zeros(4)})
+        'has shape (2,) at b, but must have (4,) there'
+        >>> misfit({}, {"a": np.zeros(3)}), misfit({"a": np.zeros(3)}, {})
+        ('has nothing at a, but must have shape (3,) there', 'has shape (3,) at a, but must have nothing there')
+    """
+    held, wanted = named_leaves(tree), named_leaves(like)
+    for path in (*wanted, *(path for path in held if path not in wanted)):
+        has, must = (f"shape {tuple(leaves[path].shape)}" if path in leaves else "nothing" for leaves in (held, wanted))
+        if has != must:
+            return f"has {has} at {path}, but must have {must.removeprefix('shape ') if path in held else must} there"
+    return None

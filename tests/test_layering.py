@@ -17,7 +17,7 @@ FLOORS = [
     {"strategies"},
     {"engine"},
     {"run", "testing"},
-    {"comparison", "flags"},
+    {"comparison", "flags", "model_commands"},
     {"cli"},
     {"__init__", "__main__"},
 ]

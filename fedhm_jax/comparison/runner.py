@@ -220,5 +220,7 @@ def _result(study: Study, folder: Path, trials: Sequence[Trial]) -> StudyResult:
             for seed in study.seeds:
                 place = run_folder(folder, setting, strategy, seed)
                 if is_finished(place):
-                    runs.append(StudyRun(setting, strategy, seed, *read_run(place)))
+                    run = read_run(place)
+                    seen = run.config, run.history, run.costs, run.seconds, run.environment
+                    runs.append(StudyRun(setting, strategy, seed, *seen))
     return StudyResult(study, tuple(runs), tuple(trials), folder)

@@ -9,7 +9,9 @@ from fedhm_jax.config.config_file import (
     config_to_dict,
     config_to_toml,
     read_config,
+    read_handed_over,
     read_toml,
+    refuse_handed_over,
     write_config,
 )
 from fedhm_jax.config.field_types import check_types
@@ -54,6 +56,8 @@ __all__ = [
     "config_to_toml",
     "number_of_clients",
     "read_config",
+    "read_handed_over",
     "read_toml",
+    "refuse_handed_over",
     "write_config",
 ]

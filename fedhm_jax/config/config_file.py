@@ -11,6 +11,9 @@ from fedhm_jax.config.field_types import check_types
 from fedhm_jax.config.schema import SimulationConfig
 from fedhm_jax.errors import ConfigError
 
+HANDED_OVER = "handed_over"
+"""Table of a run's config.toml that names what was handed over in Python, in place of what the other tables say."""
+
 
 def config_from_dict(values: Mapping[str, Any], defaults: SimulationConfig | None = None) -> SimulationConfig:
     """Builds a config from nested mappings, such as a parsed TOML or JSON file.
@@ -62,7 +65,7 @@ def read_config(path: Path | str, defaults: SimulationConfig | None = None) -> S
         defaults: where fields that are left out come from; ``SimulationConfig()`` if None.
 
     Returns:
-        The config.
+        The config; what the table ``[handed_over]`` names is not in it, see `read_handed_over`.
 
     Raises:
         ConfigError: if the file cannot be read, is not TOML, or does not fit the config.
@@ -75,7 +78,27 @@ def read_config(path: Path | str, defaults: SimulationConfig | None = None) -> S
         ...     read_config(path).server.rounds
         3
     """
-    return config_from_dict(read_toml(path, "config file"), defaults)
+    values = read_toml(path, "config file")
+    values.pop(HANDED_OVER, None)
+    return config_from_dict(values, defaults)
+
+
+def read_handed_over(path: Path | str) -> dict[str, str]:
+    """What was handed over in Python to the run whose config a file holds; the config alone is not the run.
+
+    Args:
+        path: the TOML file.
+
+    Returns:
+        Names by argument of `fedhm_jax.simulate`, such as ``{"strategy": "mine.build"}``; empty for most files.
+
+    Raises:
+        ConfigError: if the file cannot be read, is not TOML, or its table is not one of names.
+    """
+    given = read_toml(path, "config file").get(HANDED_OVER, {})
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given.values()):
+        raise ConfigError.of(HANDED_OVER, given, "a table of names")
+    return dict(given)
 
 
 def read_toml(path: Path | str, field: str) -> dict[str, Any]:
@@ -102,6 +125,25 @@ def read_toml(path: Path | str, field: str) -> dict[str, Any]:
         raise ConfigError.of(field, str(path), f"TOML in UTF-8 ({error})") from error
 
 
+def refuse_handed_over(path: Path | str) -> None:
+    """Raises one sentence for a config that is not all there is to its run.
+
+    Args:
+        path: the TOML file.
+
+    Raises:
+        ConfigError: the run was given a data set, model, strategy or parameters in Python.
+    """
+    if names := read_handed_over(path):
+        parts = ", ".join(f"{argument} {name}" for argument, name in names.items())
+        arguments = ", ".join(f"{argument}=..." for argument in names)
+        raise ConfigError(
+            f"config file is {str(path)!r}, of a run that was given {parts} in Python: "
+            f"simulate(read_config({str(path)!r}), {arguments}) runs it again; without its table [{HANDED_OVER}] the "
+            "file runs without them"
+        )
+
+
 def config_to_dict(config: SimulationConfig) -> dict[str, dict[str, Any]]:
     """A config as nested dicts that `config_from_dict` turns back into it; unset fields (None) are left out.
 
@@ -123,26 +165,28 @@ def config_to_dict(config: SimulationConfig) -> dict[str, dict[str, Any]]:
     }
 
 
-def config_to_toml(config: SimulationConfig) -> str:
+def config_to_toml(config: SimulationConfig, handed_over: Mapping[str, str] | None = None) -> str:
     """A config as the text of a TOML file.
 
     Args:
         config: the config; its unset fields (None) are left out.
+        handed_over: names of what a run takes besides its config, for the table ``[handed_over]``.
 
     Returns:
         The text.
     """
     import tomli_w
 
-    return tomli_w.dumps(config_to_dict(config))
+    return tomli_w.dumps(config_to_dict(config) | ({HANDED_OVER: dict(handed_over)} if handed_over else {}))
 
 
-def write_config(config: SimulationConfig, path: Path | str) -> None:
+def write_config(config: SimulationConfig, path: Path | str, handed_over: Mapping[str, str] | None = None) -> None:
     """Writes a config to a TOML file that `read_config` turns back into the same config.
 
     Args:
         config: the config; its unset fields (None) are left out.
         path: the file to write.
+        handed_over: as in `config_to_toml`.
 
     Example:
         >>> import tempfile
@@ -151,7 +195,7 @@ def write_config(config: SimulationConfig, path: Path | str) -> None:
         ...     read_config(Path(folder) / "default.toml") == SimulationConfig()
         True
     """
-    Path(path).write_text(config_to_toml(config), encoding="utf-8")
+    Path(path).write_text(config_to_toml(config, handed_over), encoding="utf-8")
 
 
 def _keys(section: str) -> list[str]:

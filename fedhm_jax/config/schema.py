@@ -71,6 +71,8 @@ class ModelConfig:
     """Leading residual blocks kept full rank (ResNets only); the paper's hybrid depth if unset: 1 for resnet18, 7 for resnet34, 0 for resnet8 and resnet20."""
     hidden: tuple[int, ...] = (128, 128)
     """Widths of the hidden layers (mlp only)."""
+    init: Path | None = None
+    """Model file (safetensors) of a finished run, as fedhm export writes it, to start from; parameters are drawn from server.seed if unset."""
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,7 @@ def _increases(values: tuple[float, ...]) -> bool:
 
 _RULES: tuple[_Rule, ...] = (
     *_not_empty("data.name", "data.train_split", "data.test_split", "data.client_feature", "local.optimizer"),
-    *_possible_paths("data.data_dir", "data.cache_dir", "output.folder"),
+    *_possible_paths("data.data_dir", "data.cache_dir", "model.init", "output.folder"),
     *_at_least(1, "data.train_samples", "data.test_samples", "data.holdout"),
     *_at_least(1, "partition.clients", "partition.min_samples", "partition.classes_per_client"),
     *_positive("partition.alpha"),

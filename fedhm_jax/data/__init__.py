@@ -1,6 +1,6 @@
 """Where samples come from, how they are dealt out to clients, and how one client's are drawn on the device."""
 
-from fedhm_jax.data.arrays import dataset_from_arrays
+from fedhm_jax.data.arrays import as_images, dataset_from_arrays
 from fedhm_jax.data.augmentation import crop_flip
 from fedhm_jax.data.client_data import (
     Batch,
@@ -13,6 +13,7 @@ from fedhm_jax.data.client_data import (
     place_clients,
 )
 from fedhm_jax.data.dataset import Dataset
+from fedhm_jax.data.image_file import read_image
 from fedhm_jax.data.own_clients import given, natural
 from fedhm_jax.data.partition import label_counts, partition
 from fedhm_jax.data.sources import hold_out, load_dataset
@@ -22,6 +23,7 @@ __all__ = [
     "Client",
     "ClientData",
     "Dataset",
+    "as_images",
     "client_by_id",
     "crop_flip",
     "dataset_from_arrays",
@@ -35,4 +37,5 @@ __all__ = [
     "normalise",
     "partition",
     "place_clients",
+    "read_image",
 ]

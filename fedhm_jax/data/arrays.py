@@ -45,8 +45,8 @@ def dataset_from_arrays(
         >>> dataset.train_images.shape, dataset.train_images.dtype, dataset.classes
         ((4, 8, 8, 1), dtype('uint8'), 3)
     """
-    train = _as_images(train_images, "data.train_images")
-    test = _as_images(test_images, "data.test_images")
+    train = as_images(train_images, "data.train_images")
+    test = as_images(test_images, "data.test_images")
     if train.shape[1:] != test.shape[1:]:
         raise ConfigError(
             f"data.test_images holds images of shape {test.shape[1:]}, but must hold images of the same shape as "
@@ -75,7 +75,23 @@ def _as_array(values: Any, field: str) -> np.ndarray:
         raise ConfigError(f"{field} has rows of different lengths, but must be one rectangular array") from error
 
 
-def _as_images(values: Any, field: str) -> np.ndarray:
+def as_images(values: Any, field: str) -> np.ndarray:
+    """Checks images and brings them into the form that a `Dataset` holds.
+
+    Args:
+        values: (n, height, width) or (n, height, width, channels), uint8 or floats in [0, 1].
+        field: what an error message calls them.
+
+    Returns:
+        (n, height, width, channels) uint8; floats are stored as round(255 * x).
+
+    Raises:
+        ConfigError: wrong shape, type or values.
+
+    Example:
+        >>> as_images(np.ones((2, 8, 8)), "images").shape
+        (2, 8, 8, 1)
+    """
     images = _as_array(values, field)
     if images.ndim not in (3, 4):
         raise ConfigError(

@@ -35,6 +35,7 @@ class UndecodedSplit(NamedTuple):
             images of one shape. Raises ConfigError where a file cannot be read, never OSError.
         clients: reads the (size,) ids of the samples' clients, integers or strings, or raises ConfigError; None if
             the source has none.
+        class_names: a name for each class, where they are known.
     """
 
     title: str
@@ -43,6 +44,7 @@ class UndecodedSplit(NamedTuple):
     classes: int
     samples: Callable[[], Iterator[tuple[np.ndarray, int]]]
     clients: Callable[[], np.ndarray] | None = None
+    class_names: tuple[str, ...] | None = None
 
 
 class DecodedSplit(NamedTuple):

@@ -17,6 +17,7 @@ class Dataset(NamedTuple):
         name: shown in reports.
         train_clients: (n,) id of the client that each training sample is of, integers or strings; None if the data
             have no clients of their own.
+        class_names: a name for each class, where they are known.
 
     Example:
         >>> images, labels = np.zeros((3, 8, 8, 1), np.uint8), np.zeros(3, np.int32)
@@ -31,6 +32,7 @@ class Dataset(NamedTuple):
     classes: int
     name: str
     train_clients: np.ndarray | None = None
+    class_names: tuple[str, ...] | None = None
 
     def __repr__(self) -> str:
         numbers = f"{len(self.train_labels)} training and {len(self.test_labels)} test images"

@@ -33,7 +33,7 @@ def load_digits(train_split: str = "train", test_split: str = "test") -> Dataset
             raise ConfigError.of(field, split, "'train' or 'test' when data.name is 'digits'")
     with resources.files("fedhm_jax.data").joinpath("digits.npz").open("rb") as file, np.load(file) as stored:
         train, test = (_part(stored, split) for split in (train_split, test_split))
-    return Dataset(*train, *test, 10, "digits")
+    return Dataset(*train, *test, 10, "digits", class_names=tuple("0123456789"))
 
 
 def _part(stored: Mapping[str, np.ndarray], split: str) -> tuple[np.ndarray, np.ndarray]:

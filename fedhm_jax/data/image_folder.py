@@ -85,7 +85,8 @@ def open_image_folder(
         labelled = [(sample.file, labels[sample.class_name]) for sample in found]
         samples = partial(_decode, root, labelled, common_mode)
         clients = None if found[0].client is None else lambda: np.array([sample.client for sample in found])
-        return UndecodedSplit(f"{root.resolve().name} {split}", files, len(found), len(classes), samples, clients)
+        title = f"{root.resolve().name} {split}"
+        return UndecodedSplit(title, files, len(found), len(classes), samples, clients, tuple(classes))
 
     return undecoded(train_split, train), undecoded(test_split, test)
 

@@ -115,7 +115,8 @@ def _load_from_files(
     if trained.images.shape[1:] != tested.images.shape[1:]:
         allowed = f"a split with images of shape {trained.images.shape[1:]}, not {tested.images.shape[1:]}"
         raise ConfigError.of("data.test_split", test_split, allowed)
-    return Dataset(trained.images, trained.labels, tested.images, tested.labels, train.classes, name, trained.clients)
+    arrays = trained.images, trained.labels, tested.images, tested.labels
+    return Dataset(*arrays, train.classes, name, trained.clients, train.class_names)
 
 
 def _with_train(dataset: Dataset, rows: np.ndarray) -> Dataset:

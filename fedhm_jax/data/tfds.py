@@ -53,7 +53,8 @@ image-classification set; did you mean 'cifar10'?
         _check_client_feature(builder.info, client_feature, keys)
         if not builder.is_prepared():
             raise ConfigError(_how_to_prepare(name, builder))
-        classes = builder.info.features[keys[1]].num_classes
+        labels = builder.info.features[keys[1]]
+        classes, names = labels.num_classes, tuple(labels.names)
         files = tuple(sorted(path for path in Path(builder.data_path).iterdir() if path.is_file()))
 
         def undecoded(split: str, field: str, own: str | None) -> UndecodedSplit:
@@ -61,7 +62,7 @@ image-classification set; did you mean 'cifar10'?
             samples = partial(_decode, source, keys, classes, name, split, field)
             clients = None if own is None else partial(_read_clients, builder, own, keys[0], name, split)
             title = f"{builder.info.full_name} {split}" + ("" if own is None else f" by {own}")
-            return UndecodedSplit(title, files, len(source), classes, samples, clients)
+            return UndecodedSplit(title, files, len(source), classes, samples, clients, names)
 
         train = undecoded(train_split, "data.train_split", client_feature)
         return train, undecoded(test_split, "data.test_split", None)

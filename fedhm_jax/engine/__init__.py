@@ -1,7 +1,7 @@
 """A round as a pure function of state, data, cohort and key, on one device or many."""
 
 from fedhm_jax.engine.distributed import is_first, join, keep_watch
-from fedhm_jax.engine.evaluation import EvaluationData, Metrics, place_evaluation
+from fedhm_jax.engine.evaluation import EvaluationData, Metrics, TrainingImages, place_evaluation, static_statistics
 from fedhm_jax.engine.round import Engine, RoundStep, build_engine
 from fedhm_jax.engine.sharding import client_mesh, replicate
 
@@ -10,6 +10,7 @@ __all__ = [
     "EvaluationData",
     "Metrics",
     "RoundStep",
+    "TrainingImages",
     "build_engine",
     "client_mesh",
     "is_first",
@@ -17,4 +18,5 @@ __all__ = [
     "keep_watch",
     "place_evaluation",
     "replicate",
+    "static_statistics",
 ]

@@ -31,6 +31,20 @@ class EvaluationData(NamedTuple):
     statistics_rows: jax.Array
 
 
+class TrainingImages(NamedTuple):
+    """All that static statistics need of the training set.
+
+    Attributes:
+        images: (samples, height, width, channels) uint8.
+        mean: (channels,) of the whole training set, pixels in [0, 1].
+        std: (channels,) likewise.
+    """
+
+    images: jax.Array
+    mean: jax.Array
+    std: jax.Array
+
+
 class Metrics(NamedTuple):
     """Sums over test samples; divide by ``samples`` last.
 
@@ -90,7 +104,7 @@ def place_evaluation(
 
 
 def static_statistics(
-    network: Network, params: Params, data: ClientData, rows: jax.Array, share: Share = EVERYTHING
+    network: Network, params: Params, data: ClientData | TrainingImages, rows: jax.Array, share: Share = EVERYTHING
 ) -> Statistics:
     """Batch-norm statistics of one model, measured on training samples: the mean over batches of each layer's batch
     statistics.
@@ -98,7 +112,7 @@ def static_statistics(
     Args:
         network: functions of the model.
         params: parameters of any tier.
-        data: training images.
+        data: training images, their mean and deviation.
         rows: (batches, batch) int32, samples to use.
         share: the device's share of the batches.
 

@@ -2,12 +2,13 @@
 
 from fedhm_jax.reporting.figures import label_axes, new_figure, save_figure
 from fedhm_jax.reporting.progress import format_clock, print_notice
-from fedhm_jax.reporting.records import is_finished, read_run
+from fedhm_jax.reporting.records import FinishedRun, is_finished, read_run
 from fedhm_jax.reporting.run_report import Report, reporting
 from fedhm_jax.reporting.tables import print_result
 from fedhm_jax.reporting.units import byte_unit, format_bytes, format_count
 
 __all__ = [
+    "FinishedRun",
     "Report",
     "byte_unit",
     "format_bytes",

@@ -15,17 +15,17 @@ from fedhm_jax.config import SimulationConfig, read_config, write_config
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.files import append_line, replacing
 from fedhm_jax.reporting.privacy import privacy_summary
-from fedhm_jax.results import Record, SimulationResult, TierCost
+from fedhm_jax.results import Record, RunPlan, SimulationResult, TierCost
 
 
-def create_folder(folder: Path, config: SimulationConfig) -> None:
+def create_folder(folder: Path, plan: RunPlan) -> None:
     """Creates a run's folder with its config.toml and an empty records.jsonl.
 
     The written config leaves the folder itself out, so that running it again makes a new one.
 
     Args:
         folder: the folder to create, with its parents; it must not exist.
-        config: the run's config.
+        plan: the run's plan.
 
     Raises:
         ConfigError: if the folder exists already or cannot be made.
@@ -36,21 +36,21 @@ def create_folder(folder: Path, config: SimulationConfig) -> None:
         raise ConfigError.of("output.folder", str(folder), "a folder that does not exist yet") from error
     except OSError as error:
         raise ConfigError.of("output.folder", str(folder), f"a folder that can be made ({error.strerror})") from error
-    _write_config(folder, config)
+    _write_config(folder, plan)
     (folder / "records.jsonl").touch()
 
 
-def reopen_folder(folder: Path, config: SimulationConfig, history: Sequence[Record]) -> None:
+def reopen_folder(folder: Path, plan: RunPlan, history: Sequence[Record]) -> None:
     """Brings the folder of a run that goes on to where it goes on from.
 
     Args:
         folder: the run's folder.
-        config: the run's config.
+        plan: the run's plan.
         history: the rounds that are finished; records.jsonl will hold these and no others.
     """
     # an unfinished run has no summary; one of fewer rounds had
     (folder / "summary.json").unlink(missing_ok=True)
-    _write_config(folder, config)
+    _write_config(folder, plan)
     with replacing(folder / "records.jsonl") as part:
         part.write_text("".join(f"{_line(record)}\n" for record in history), encoding="utf-8")
 
@@ -111,6 +111,7 @@ class FinishedRun(NamedTuple):
     Attributes:
         config: the exact config.
         history: one `Record` a round; numbers that were not finite are None.
+        final: metrics after the last round.
         costs: one `TierCost` a tier.
         seconds: wall time of its rounds.
         environment: machine, device and versions.
@@ -118,6 +119,7 @@ class FinishedRun(NamedTuple):
 
     config: SimulationConfig
     history: tuple[Record, ...]
+    final: Record
     costs: tuple[TierCost, ...]
     seconds: float
     environment: dict[str, str]
@@ -154,6 +156,7 @@ def read_run(folder: Path) -> FinishedRun:
         return FinishedRun(
             config=read_config(folder / "config.toml"),
             history=tuple(json.loads(line) for line in lines),
+            final=summary["final"],
             costs=tuple(TierCost(**cost) for cost in summary["costs"]),
             seconds=summary["seconds"],
             environment=environment | summary["versions"],
@@ -163,9 +166,10 @@ def read_run(folder: Path) -> FinishedRun:
         raise ConfigError.of("run", str(folder), allowed) from error
 
 
-def _write_config(folder: Path, config: SimulationConfig) -> None:
+def _write_config(folder: Path, plan: RunPlan) -> None:
+    config = replace(plan.config, output=replace(plan.config.output, folder=None))
     with replacing(folder / "config.toml") as part:
-        write_config(replace(config, output=replace(config.output, folder=None)), part)
+        write_config(config, part, plan.handed_over)
 
 
 def _line(record: Record) -> str:

@@ -63,9 +63,9 @@ class Report:
             return
         with writing("the run's first files", self.folder):
             if history is None:
-                create_folder(self.folder, plan.config)
+                create_folder(self.folder, plan)
             else:
-                reopen_folder(self.folder, plan.config, history)
+                reopen_folder(self.folder, plan, history)
             if not history:
                 write_costs(self.folder, plan.costs)
                 figure = partition_figure(plan.label_counts, plan.tier_of_client, plan.tier_names)

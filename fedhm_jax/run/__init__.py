@@ -1,18 +1,26 @@
 """One simulation on the host: from config to parts, rounds, checkpoints and results."""
 
 from fedhm_jax.run.handed_over import HandedOver
+from fedhm_jax.run.model_file import ModelFile, write_model_file
+from fedhm_jax.run.model_folder import load_run, stored_model
 from fedhm_jax.run.preparation import check_run
 from fedhm_jax.run.resumption import find_start, stored_config
 from fedhm_jax.run.simulation import simulate, simulate_seeds, simulate_together
 from fedhm_jax.run.strategy_preparation import StrategyBuilder
+from fedhm_jax.run.trained import TrainedModel
 
 __all__ = [
     "HandedOver",
+    "ModelFile",
     "StrategyBuilder",
+    "TrainedModel",
     "check_run",
     "find_start",
+    "load_run",
     "simulate",
     "simulate_seeds",
     "simulate_together",
     "stored_config",
+    "stored_model",
+    "write_model_file",
 ]

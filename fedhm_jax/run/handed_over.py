@@ -1,13 +1,16 @@
-"""What is handed over to a run in Python, in place of what its config says."""
+"""What is handed over to a run in Python in place of its config, and by which names it goes in the run's files."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import optax
 from flax import linen as nn
 
 from fedhm_jax.data import Dataset
+from fedhm_jax.errors import ConfigError
 from fedhm_jax.run.strategy_preparation import StrategyBuilder
+from fedhm_jax.tree import Params
 
 
 class HandedOver(NamedTuple):
@@ -19,6 +22,7 @@ class HandedOver(NamedTuple):
         strategy: builder of a federated method, in place of ``config.strategy.name``.
         partition: sample indices of each client, in place of ``config.partition``.
         server_optimizer: an optax optimizer, in place of ``config.server.optimizer``.
+        init: parameters to start from, in place of ``config.model.init``.
     """
 
     data: Dataset | None = None
@@ -26,7 +30,76 @@ class HandedOver(NamedTuple):
     strategy: StrategyBuilder | None = None
     partition: Sequence[Any] | None = None
     server_optimizer: optax.GradientTransformation | None = None
+    init: Params | None = None
 
 
 NOTHING = HandedOver()
 """The config decides everything."""
+
+
+def names_of(given: HandedOver) -> dict[str, str]:
+    """What was handed over, by the name of the argument; a partition is said by ``partition.method = "given"``.
+
+    Args:
+        given: what was handed over.
+
+    Returns:
+        A name for each that is not None; they go into the run's config.toml, as the table ``[handed_over]``.
+
+    Example:
+        >>> from fedhm_jax.models import build_model
+        >>> from fedhm_jax.strategies import heterofl
+        >>> given = HandedOver(model=build_model("mlp", 2), strategy=functools.partial(heterofl, widths=(1.0, 0.5)))
+        >>> names_of(given)
+        {'model': 'fedhm_jax.models.mlp.MLP', 'strategy': 'fedhm_jax.strategies.heterofl.heterofl'}
+    """
+    names = {
+        "data": None if given.data is None else str(getattr(given.data, "name", type(given.data).__name__)),
+        "model": None if given.model is None else qualified_name(type(given.model)),
+        "strategy": None if given.strategy is None else qualified_name(given.strategy),
+        "server_optimizer": None if given.server_optimizer is None else "an optax optimizer",
+        "init": None if given.init is None else "parameters",
+    }
+    return {argument: name for argument, name in names.items() if name is not None}
+
+
+def qualified_name(thing: Any) -> str:
+    """Where a class or function is defined.
+
+    Args:
+        thing: a class, a function, a partial of one, or any other object, which goes by its class.
+
+    Returns:
+        Its module and name.
+    """
+    while isinstance(thing, functools.partial):
+        thing = thing.func
+    named = thing if hasattr(thing, "__qualname__") else type(thing)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def refuse_others(now: Mapping[str, str], then: Mapping[str, str], call: str) -> None:
+    """Raises one sentence where a run is taken up without what it began with, or with what it did not begin with.
+
+    Args:
+        now: names of what is handed over.
+        then: names of what was.
+        call: how to hand it over, such as ``"simulate(resume='runs/a', "``.
+
+    Raises:
+        ConfigError: naming the argument, and what to pass.
+
+    Example:
+        >>> refuse_others({}, {"strategy": "mine.build"}, "simulate(resume='runs/a', ")
+        Traceback (most recent call last):
+        fedhm_jax.errors.ConfigError: strategy is not given, but must be mine.build, as when the run began: \
+simulate(resume='runs/a', strategy=...)
+    """
+    for argument, name in then.items():
+        if argument not in now:
+            arguments = ", ".join(f"{wanted}=..." for wanted in then)
+            raise ConfigError(f"{argument} is not given, but must be {name}, as when the run began: {call}{arguments})")
+    for argument, name in now.items():
+        # Data of the same content are the same, wherever they come from, and so are first parameters.
+        if argument in ("model", "strategy", "server_optimizer") and argument not in then:
+            raise ConfigError(f"{argument} is {name}, but must not be given, as when the run began")

@@ -206,8 +206,6 @@ def with_checkpoints(
         Interrupted: after Ctrl-C or SIGTERM.
         WriteError: a checkpoint could not be written.
     """
-    import orbax.checkpoint  # noqa: F401  the time that it takes must not pass for that of the first checkpoint
-
     remove_later(folder, len(before))
     history, total, cadence = list(before), config.server.rounds, config.checkpoint
     ended, taken = time.perf_counter(), 0.0

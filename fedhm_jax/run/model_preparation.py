@@ -4,14 +4,17 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from fedhm_jax.config import ModelConfig
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.layers import ConvMethod
-from fedhm_jax.lowrank import is_factors
+from fedhm_jax.lowrank import is_factors, recover_tree
 from fedhm_jax.models import RESNETS, build_model, network_of
-from fedhm_jax.tree import Params, named_leaves
+from fedhm_jax.run.model_file import read_model_file, whole_kernels
+from fedhm_jax.tree import Params, map_named, misfit, named_leaves
 
 
 def built_in_model(model: ModelConfig, classes: int, convolution: ConvMethod) -> nn.Module:
@@ -104,3 +107,48 @@ def _refuse_running_averages(model: nn.Module, called: list[nn.Module]) -> None:
         instead = "fedhm_jax.norms has StaticBatchNorm()(x, mask=mask, train=train) in its place"
         reason = f"a module without nn.BatchNorm, whose running averages mean nothing in a merged model; {instead}"
         raise ConfigError.of("model", type(model).__name__, reason)
+
+
+def initial_params(model: ModelConfig, given: Params | None, like: Params) -> Params | None:
+    """The parameters that a run starts from, if it does not initialise its own.
+
+    Args:
+        model: its section of the config.
+        given: a parameter tree in place of the file that the config names; factorized kernels are multiplied out.
+        like: shapes and dtypes of the model's parameters.
+
+    Returns:
+        The parameters in the model's dtypes, or None.
+
+    Raises:
+        ConfigError: they do not fit the model, naming the first path that differs.
+    """
+    if given is None and model.init is None:
+        return None
+    if given is None:
+        assert model.init is not None
+        what = f"model.init is {str(model.init)!r}, which"
+        params: Params = whole_kernels(read_model_file(model.init, "model.init").tensors)
+    elif model.init is not None:
+        raise ConfigError.of("model.init", str(model.init), "unset when parameters are handed over (init=...)")
+    else:
+        what, params = "init", _whole_tree(given)
+    if (difference := misfit(params, like)) is not None:
+        raise ConfigError(f"{what} {difference}")
+    held = named_leaves(params)
+    for path, leaf in held.items():
+        if not np.isfinite(leaf).all():
+            raise ConfigError(f"{what} has numbers at {path} that are not finite, but must have finite ones there")
+    return map_named(lambda path, leaf: jnp.asarray(held[path], leaf.dtype), like)
+
+
+def _whole_tree(given: Any) -> Params:
+    """A tree that was handed over, as arrays."""
+    try:
+        tree = jax.tree.map(np.asarray, recover_tree(given))
+        numeric = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(tree))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"init must be a tree of parameters, such as result.params ({error})") from error
+    if not isinstance(tree, dict) or not numeric:
+        raise ConfigError.of("init", type(given).__name__, "a tree of parameters, such as result.params")
+    return tree

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from jax.sharding import Mesh
 
 from fedhm_jax.client import LocalTraining, optimizer_by_name
@@ -17,10 +18,10 @@ from fedhm_jax.errors import ConfigError
 from fedhm_jax.layers import ConvMethod
 from fedhm_jax.results import RunPlan, TierCost
 from fedhm_jax.run.data_preparation import build_dataset, deal, notices_of
-from fedhm_jax.run.handed_over import NOTHING, HandedOver
+from fedhm_jax.run.handed_over import NOTHING, HandedOver, names_of
 from fedhm_jax.run.memory import placement_error, reporting_out_of_memory
 from fedhm_jax.run.merge_preparation import build_account, build_rule
-from fedhm_jax.run.model_preparation import built_in_model, check_model
+from fedhm_jax.run.model_preparation import built_in_model, check_model, initial_params
 from fedhm_jax.run.server_preparation import optimized
 from fedhm_jax.run.strategy_preparation import (
     build_setting,
@@ -41,6 +42,7 @@ from fedhm_jax.server import (
     tier_sizes,
 )
 from fedhm_jax.strategies import Setting, State, Strategy
+from fedhm_jax.tree import Params
 
 
 class CohortSampling(NamedTuple):
@@ -62,6 +64,7 @@ class RunParts(NamedTuple):
         dealt: indices of each client's training samples.
         training: how clients train.
         setting: what the strategy was built for.
+        first_params: the parameters to start from; None to initialise the model anew.
         strategy: the federated method.
         rule: how updates are judged and merged.
         account: what rounds cost in privacy; None without.
@@ -77,6 +80,7 @@ class RunParts(NamedTuple):
     dealt: list[np.ndarray]
     training: LocalTraining
     setting: Setting
+    first_params: Params | None
     strategy: Strategy[State]
     rule: MergeRule
     account: PrivacyAccount | None
@@ -136,11 +140,10 @@ def check_run(config: SimulationConfig, given: HandedOver = NOTHING) -> RunParts
     check_clients(config, len(dealt))
     _check_batch_size(training.batch_size, dealt)
 
-    model = given.model
-    if model is None:
-        model = built_in_model(config.model, dataset.classes, _convolution(config.server))
+    model = module_of(config, dataset.classes, given.model)
     images = jax.ShapeDtypeStruct((2, *dataset.train_images.shape[1:]), jnp.float32)
     variables = check_model(model, images, dataset.classes)
+    first_params = initial_params(config.model, given.init, variables["params"])
     tiers = make_tiers(config.tiers.rank_factors, config.tiers.shares, config.tiers.counts)
     sampling = _sampling(config, tiers, np.array([len(part) for part in dealt]), tier_seed, cohort_seed)
     _check_samples(config.local, sampling)
@@ -153,12 +156,14 @@ def check_run(config: SimulationConfig, given: HandedOver = NOTHING) -> RunParts
         label_counts=label_counts(dataset.train_labels, dealt, dataset.classes),
         tier_of_client=sampling.tier_of_client,
         tier_names=tuple(tier.name for tier in tiers),
+        handed_over=names_of(given),
     )
     return RunParts(
         dataset=dataset,
         dealt=dealt,
         training=training,
         setting=setting,
+        first_params=first_params,
         strategy=built,
         rule=rule,
         account=build_account(config, len(dealt), sampling.cohort_size),
@@ -184,6 +189,23 @@ def prepare(config: SimulationConfig, given: HandedOver = NOTHING) -> Run:
     parts = check_run(config, given)
     with reporting_out_of_memory(partial(placement_error, config, len(parts.dataset.train_labels))):
         return _place(parts)
+
+
+def module_of(config: SimulationConfig, classes: int, given: nn.Module | None) -> nn.Module:
+    """The full-rank model of a run.
+
+    Args:
+        config: the run's.
+        classes: number of outputs.
+        given: in place of the one that the config names.
+
+    Returns:
+        The module, not checked yet.
+
+    Raises:
+        ConfigError: the config asks for what its model does not have.
+    """
+    return built_in_model(config.model, classes, _convolution(config.server)) if given is None else given
 
 
 def engine_of(run: Run, capacity: int) -> Engine[State]:
@@ -223,16 +245,19 @@ def _place(parts: RunParts) -> Run:
     return Run(
         parts=parts,
         clients_per_chunk=min(_clients_per_chunk(config.server), most_clients),
-        state=replicate(jax.jit(partial(_first_state, parts.strategy, parts.setting))(model_key), mesh),
+        state=replicate(
+            jax.jit(partial(_first_state, parts.strategy, parts.setting))(model_key, parts.first_params), mesh
+        ),
         data=replicate(place_clients(dataset.train_images, dataset.train_labels, parts.dealt, dataset.classes), mesh),
         test=replicate(test, mesh),
         key=replicate(round_key, mesh),
     )
 
 
-def _first_state(strategy: Strategy[State], setting: Setting, key: jax.Array) -> State:
-    images = jnp.zeros(setting.images.shape, setting.images.dtype)
-    return strategy.init(setting.module.init(key, images)["params"], jax.random.fold_in(key, 1))
+def _first_state(strategy: Strategy[State], setting: Setting, key: jax.Array, params: Params | None) -> State:
+    if params is None:
+        params = setting.module.init(key, jnp.zeros(setting.images.shape, setting.images.dtype))["params"]
+    return strategy.init(params, jax.random.fold_in(key, 1))
 
 
 def _clients_by_tier(tiers: Sequence[Tier], sampling: CohortSampling) -> list[float]:

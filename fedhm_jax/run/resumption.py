@@ -6,7 +6,7 @@ state of both the sampler and the PRNG. A checkpoint holds digests of the key an
 run that would draw otherwise is refused.
 
 The code is known by the versions of this package and of the libraries that compute; changes to the source without a
-new version are not noticed.
+new version are not noticed. A model or strategy that was handed over is known by the program that is traced from it.
 """
 
 import platform
@@ -20,16 +20,26 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fedhm_jax.config import SimulationConfig, check_config, check_types, config_from_dict, config_to_dict, read_config
+from fedhm_jax.config import (
+    SimulationConfig,
+    check_config,
+    check_types,
+    config_from_dict,
+    config_to_dict,
+    read_config,
+    read_handed_over,
+)
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.reporting import is_finished
 from fedhm_jax.run.checkpoint import Checkpoint, DamagedCheckpoint, checkpoints, read_checkpoint, read_manifest
 from fedhm_jax.run.preparation import Run
+from fedhm_jax.run.traced_program import CODE, refuse_other_program, training_digest
 from fedhm_jax.strategies import State
 
 _FREE = {
     "data.data_dir",
     "data.cache_dir",
+    "model.init",
     "output.folder",
     "output.progress",
     "output.compilation_cache",
@@ -39,7 +49,7 @@ _FREE = {
     "server.clients_per_chunk",
 }
 """Fields that may be others when a run goes on: they do not change its results, the chunk but for rounding. A run that
-ran out of memory must be able to go on with a smaller one."""
+ran out of memory must be able to go on with a smaller one. Of a file to start from, the content decides."""
 
 
 class Start(NamedTuple):
@@ -49,11 +59,13 @@ class Start(NamedTuple):
         config: what to run, with the run's folder.
         checkpoint: the finished rounds; None if the run was stopped before its first checkpoint.
         finished: nothing is left to do.
+        handed_over: names of what the run takes besides its config, by argument of `simulate`.
     """
 
     config: SimulationConfig
     checkpoint: Checkpoint | None
     finished: bool
+    handed_over: Mapping[str, str]
 
 
 def find_start(resume: Path | str, config: SimulationConfig | None = None) -> Start:
@@ -85,7 +97,7 @@ def find_start(resume: Path | str, config: SimulationConfig | None = None) -> St
         raise ConfigError.of(name, now, f"{then!r}, as in the run that is resumed")
     if place is None:
         _refuse_lost_checkpoints(folder)
-        return Start(config, None, finished=False)
+        return Start(config, None, finished=False, handed_over=read_handed_over(folder / "config.toml"))
     problem = _problem(place, config)
     if problem is not None:
         others = (other for other in reversed(checkpoints(folder)) if other != place)
@@ -93,7 +105,8 @@ def find_start(resume: Path | str, config: SimulationConfig | None = None) -> St
         instead = "no other checkpoint of the run can be used" if good is None else f"the newest good one is {good}"
         raise ConfigError(f"the checkpoint {place} {problem}; {instead}")
     checkpoint = read_checkpoint(place)
-    return Start(config, checkpoint, is_finished(folder) and checkpoint.round == config.server.rounds)
+    finished = is_finished(folder) and checkpoint.round == config.server.rounds
+    return Start(config, checkpoint, finished, checkpoint.fingerprint["handed_over"])
 
 
 def stored_config(resume: Path | str) -> SimulationConfig:
@@ -113,7 +126,8 @@ def stored_config(resume: Path | str) -> SimulationConfig:
 
 
 def fingerprint_of(run: Run) -> dict[str, Any]:
-    """What tells a run from others: its config, where it is computed, and digests of what it begins with.
+    """What tells a run from others: its config, where it is computed, digests of what it begins with, and what was
+    handed over besides the config, by name and by the program that is traced from it.
 
     Args:
         run: the run before its first round.
@@ -125,6 +139,8 @@ def fingerprint_of(run: Run) -> dict[str, Any]:
         "config": config_to_dict(run.parts.plan.config),
         "environment": environment(),
         "digests": _initial_digests(run),
+        "handed_over": dict(run.parts.plan.handed_over),
+        "program": _program(run),
     }
 
 
@@ -181,8 +197,10 @@ def with_checkpoint(run: Run, checkpoint: Checkpoint, fingerprint: Mapping[str, 
         The run with the server state of the checkpoint, on the devices it was prepared for.
 
     Raises:
-        ConfigError: the run begins with other data, another model, sampler or key than the checkpoint's.
+        ConfigError: the run computes something else, or begins with other data, another model, sampler or key than the
+            checkpoint's.
     """
+    refuse_other_program(run.parts.plan.handed_over, fingerprint["program"], checkpoint.fingerprint["program"])
     for name, digest in fingerprint["digests"].items():
         if digest != checkpoint.fingerprint["digests"].get(name):
             raise ConfigError(f"{name} must be the same as when the run to resume began, but is not")
@@ -238,6 +256,14 @@ def _differences(config: SimulationConfig, stored: SimulationConfig) -> Iterator
             name, values = f"{section.name}.{entry.name}", (getattr(now, entry.name), getattr(then, entry.name))
             if name not in free and values[0] != values[1]:
                 yield name, *values
+
+
+def _program(run: Run) -> str | None:
+    """Built-in code is known by the versions; what was handed over is known by what is traced from it."""
+    parts = run.parts
+    if not set(CODE) & set(parts.plan.handed_over):
+        return None
+    return training_digest(parts.setting, parts.strategy, parts.dataset.classes)
 
 
 def _initial_digests(run: Run) -> dict[str, str]:

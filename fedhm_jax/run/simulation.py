@@ -17,17 +17,20 @@ from fedhm_jax.errors import CallbackError, ConfigError, StopSimulation
 from fedhm_jax.reporting import Report, print_notice, reporting
 from fedhm_jax.results import Record, RunPlan, SimulationResult
 from fedhm_jax.run.data_preparation import with_given_clients
-from fedhm_jax.run.handed_over import NOTHING, HandedOver
+from fedhm_jax.run.handed_over import NOTHING, HandedOver, names_of, refuse_others
 from fedhm_jax.run.host_loop import Blocks, run_rounds, until_diverged, with_checkpoints
+from fedhm_jax.run.model_folder import write_models
 from fedhm_jax.run.preparation import Run, prepare
 from fedhm_jax.run.program import program_of
 from fedhm_jax.run.program_cache import kept_programs
 from fedhm_jax.run.resumption import Start, find_start, fingerprint_of, stored_config, with_checkpoint
 from fedhm_jax.run.round_record import METRICS, test_record
 from fedhm_jax.run.seeds import can_share_a_program
+from fedhm_jax.run.trained import GLOBAL, Models, trained_models
 from fedhm_jax.run.watching import end_early, enter, tell
 from fedhm_jax.strategies import Setting, State, Strategy
 from fedhm_jax.trackers import Tracker, trackers_of
+from fedhm_jax.tree import Params
 
 
 def simulate(
@@ -38,6 +41,7 @@ def simulate(
     strategy: Callable[[Setting], Strategy] | None = None,
     partition: Sequence[Any] | None = None,
     server_optimizer: optax.GradientTransformation | None = None,
+    init: Params | None = None,
     on_start: Sequence[Callable[[RunPlan], None]] = (),
     on_round: Sequence[Callable[[Record], None]] = (),
     trackers: Sequence[Tracker] = (),
@@ -58,14 +62,17 @@ def simulate(
         partition: sample indices of each client in place of ``config.partition``, see docs/clients.md.
         server_optimizer: an optax optimizer in place of ``config.server.optimizer``; it is given what each round's
             merge changed as a gradient, in the shapes of the strategy's global model.
+        init: a parameter tree to start from, such as another run's ``result.params``, in place of a fresh one or of
+            ``config.model.init``; factorized kernels are multiplied out.
         on_start: called once with the run's plan, after all checks and before the first round.
         on_round: called after every round with its record; to end the run there, raise `fedhm_jax.StopSimulation`.
         trackers: viewers that get every record as well, from `fedhm_jax.trackers`, beside ``config.output.trackers``.
         resume: folder of a run to go on with from its latest checkpoint, or the folder of one checkpoint. Data, model,
-            strategy and server optimizer must be given again if they were given. A finished run is read back.
+            strategy, partition, server optimizer and init must be given again if they were given. A finished run is
+            read back.
 
     Returns:
-        History, final metrics, costs, global model, and the folder with the run's files.
+        History, final metrics, costs, trained models, and the folder with the run's files.
 
     Raises:
         ConfigError: a value that cannot be run, before anything is compiled or written; or a run that cannot be resumed
@@ -82,16 +89,17 @@ def simulate(
         >>> sorted(result.final["accuracy"])
         ['f1', 'f2', 'f4', 'f8', 'global']
     """
+    given = HandedOver(data, model, strategy, partition, server_optimizer, init)
     if partition is not None:
         own = SimulationConfig() if resume is None else stored_config(resume)
         config = with_given_clients(own if config is None else config, partition)
     if resume is None:
-        start = Start(SimulationConfig() if config is None else config, checkpoint=None, finished=False)
+        start = Start(SimulationConfig() if config is None else config, None, finished=False, handed_over={})
         check_config(start.config)
     else:
         start = find_start(resume, config)
+        refuse_others(names_of(given), start.handed_over, f"simulate(resume={str(resume)!r}, ")
     config = start.config
-    given = HandedOver(data, model, strategy, partition, server_optimizer)
     viewers = [*trackers, *trackers_of(config.output)]
     with kept_programs(config.output.compilation_cache):
         run = prepare(config, given)
@@ -100,7 +108,7 @@ def simulate(
         if start.checkpoint is not None:
             run, history = with_checkpoint(run, start.checkpoint, fingerprint), start.checkpoint.history
         if start.finished:
-            return _result(run, history, run.state)
+            return _result(run, history, run.state, trained_models(run, run.state))
         notify = _notices([config], ())
         for notice in run.parts.notices:
             notify(notice)
@@ -255,8 +263,11 @@ def _reported(
                 end_early(blocks, StopSimulation())
                 break
 
-        results = tuple(map(_result, runs, histories, states))
-        for report, result in zip(reports, results, strict=True):
+        models = [trained_models(run, state) for run, state in zip(runs, states, strict=True)]
+        results = tuple(map(_result, runs, histories, states, models))
+        for report, result, trained in zip(reports, results, models, strict=True):
+            if result.folder is not None and is_first():
+                write_models(result.folder, trained)
             report.end(result)
     return results
 
@@ -275,15 +286,16 @@ def _silent(config: SimulationConfig) -> SimulationConfig:
     return replace(config, output=OutputConfig())
 
 
-def _result(run: Run, history: Sequence[Record], state: State) -> SimulationResult:
+def _result(run: Run, history: Sequence[Record], state: State, models: Models) -> SimulationResult:
     config = run.parts.plan.config
     return SimulationResult(
         config=config,
         history=tuple(history),
         final=_final(run, history[-1], state),
         costs=run.parts.plan.costs,
-        params=run.parts.strategy.global_model(state),
+        params=models[GLOBAL].params,
         folder=config.output.folder,
+        models=models,
     )
 
 

@@ -8,8 +8,6 @@ import random
 import re
 import resource
 import shutil
-import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -160,11 +158,6 @@ def dying(function: Callable[..., Any], moments: list[int], after: bool) -> Call
 def test_a_process_that_dies_at_any_step_of_writing_leaves_whole_checkpoints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
 ) -> None:
-    def save_nothing(place: Path, arrays: Any) -> None:
-        place.mkdir()
-        (place / "array").write_bytes(b"".join(array.tobytes() for array in arrays))
-
-    monkeypatch.setattr(fedhm_jax.run.checkpoint, "_save_arrays", save_nothing)
     for step in itertools.count():
         folder = tmp_path / str(step)
         folder.mkdir()
@@ -184,7 +177,7 @@ def test_a_process_that_dies_at_any_step_of_writing_leaves_whole_checkpoints(
         assert {path.name for path in (folder / "checkpoints").iterdir()} == {last, "round-000004"}
         if moments[0] >= 0:  # it was over before its moment came
             break
-    assert step > 8, "it died at more than eight steps"
+    assert step > 7, "it died at eight steps or more"
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_the_earlier_checkpoint(
@@ -206,15 +199,13 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_earlier_checkpoint(
     assert capfd.readouterr().err == ""
 
 
-def test_reading_runs_no_code_from_a_file(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_runs_no_code_from_a_file(copy: Path, tmp_path: Path) -> None:
     """Every file in turn is replaced by one that runs a command when it is unpickled, and the digests are made anew."""
 
     class Payload:
         def __reduce__(self) -> tuple[Any, ...]:
             return os.system, (f"touch {tmp_path / 'ran'}",)
 
-    # reads that Orbax gives up on end late, in threads of its own
-    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     pickle.loads(pickle.dumps(Payload()))
     assert (tmp_path / "ran").exists(), "the payload works"
     (tmp_path / "ran").unlink()
@@ -228,7 +219,6 @@ def test_reading_runs_no_code_from_a_file(copy: Path, tmp_path: Path, monkeypatc
         with suppress(Exception):
             read_checkpoint(copy)
         path.write_bytes(whole)
-    time.sleep(0.3)
     assert not (tmp_path / "ran").exists()
 
 

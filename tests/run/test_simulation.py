@@ -124,6 +124,7 @@ def test_the_run_folder_tells_the_whole_story(tmp_path):
     assert records == [dict(record) for record in result.history]
     assert {path.name for path in folder.iterdir()} == {
         "config.toml", "costs.csv", "partition.png", "records.jsonl", "summary.json", "accuracy.png", "checkpoints",
+        "models",
     }  # fmt: skip
     assert read_config(folder / "config.toml") == SMALL
     with pytest.raises(ConfigError, match=r"output\.folder"):
