@@ -640,6 +640,8 @@ def written(tmp_path):
 )
 def test_tfds_client_feature_tells_the_clients(written, feature, clients):
     assert load_toy(written).train_clients is None
+    for other in ("writer", "number"):  # copies of the same split, with other clients
+        load_toy(written, client_feature=other)
     dataset = load_toy(written, client_feature=feature)
     assert dataset.train_clients.tolist() == clients
     assert dataset.train_labels.tolist() == [0, 1, 2, 0, 1, 2, 0]
