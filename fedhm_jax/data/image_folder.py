@@ -30,8 +30,8 @@ def open_image_folder(
 ) -> tuple[UndecodedSplit, UndecodedSplit]:
     """Finds the images of both splits; classes are the sorted names of the class folders.
 
-    A split whose folders hold folders is one of clients: the folder's name is the client's id, and the folders in it
-    are classes, not every one at every client. The other split may be either.
+    A split whose folders hold folders in place of images is one of clients: the folder's name is the client's id, and
+    the folders in it are classes, not every one at every client. The other split may be either.
 
     Every image must have the same size and 8 bits a channel. Images have one channel if all of both splits are
     grayscale, else three (RGB); transparency is dropped.
@@ -101,16 +101,16 @@ def _list_split(root: Path, split: str, field: str) -> list[_Sample]:
     folders = _subfolders(root / split)
     if not folders:
         raise ConfigError.of(field, split, f"a folder that holds one folder per class, and {root / split} holds none")
-    deeper = [folder for folder in folders if _subfolders(folder)]
-    if not deeper:
+    clients = [folder for folder in folders if _subfolders(folder) and not _images_in(folder)]
+    if not clients:
         return [sample for folder in folders for sample in _list_class(folder, None, split, field)]
     for folder in folders:
-        if folder not in deeper or _images_in(folder):
-            allowed = f"a split whose folders all hold classes, as {deeper[0]}, or all hold images, as {folder}"
+        if folder not in clients:
+            allowed = f"a split whose folders all hold classes, as {clients[0]} does, or none, as {folder}"
             raise ConfigError.of(field, split, allowed)
     return [
         sample
-        for client in folders
+        for client in clients
         for folder in _subfolders(client)
         for sample in _list_class(folder, client.name, split, field)
     ]

@@ -56,7 +56,7 @@ def load_npz(file: Path | None, client_array: str | None = None) -> Dataset:
         raise
     # Missing files, damaged archives and arrays, and pickled objects, which are not read.
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        reason = str(error).split("\n")[0]
+        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
         raise _unusable(path, f"a .npz file that can be read ({reason})") from error
     clients = arrays.pop(_CLIENT if client_array is None else client_array, None)
     try:

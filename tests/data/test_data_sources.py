@@ -312,6 +312,13 @@ def test_folders_by_client(albums):
             assert np.array_equal(dataset.train_images[index, ..., 0], random_pixels(index, 4, 6))
 
 
+def test_folders_beside_the_images_of_a_class_are_not_read(pictures):
+    save(pictures / "train" / "cat" / "small" / "0.png", random_pixels(0, 4, 6, 3))
+    dataset = load_pictures(pictures)
+    assert dataset.train_labels.tolist() == [0, 0, 1, 1]
+    assert dataset.train_clients is None
+
+
 def test_both_splits_may_be_by_client(albums):
     shutil.rmtree(albums / "test")
     save(albums / "test" / "eve" / "dog" / "0.png", random_pixels(0, 4, 6))
@@ -326,7 +333,7 @@ def test_folders_by_client_that_do_not_fit(albums):
     assert "unlike: bird" in refusal(load_pictures, albums)
     save(albums / "train" / "zoe" / "0.png", random_pixels(0, 4, 6))
     message = refusal(load_pictures, albums)
-    assert message.startswith("data.train_split is 'train', but must be a split whose folders all hold classes")
+    assert message.startswith("data.train_split is 'train', but must be a split whose folders all hold classes, as ")
     assert str(albums / "train" / "zoe") in message
 
 
@@ -628,6 +635,8 @@ def written(tmp_path):
 )
 def test_tfds_client_feature_tells_the_clients(written, feature, clients):
     assert load_toy(written).train_clients is None
+    for other in ("writer", "number"):  # copies of the same split, with other clients
+        load_toy(written, client_feature=other)
     dataset = load_toy(written, client_feature=feature)
     assert dataset.train_clients.tolist() == clients
     assert dataset.train_labels.tolist() == [0, 1, 2, 0, 1, 2, 0]
