@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedhm_jax.config import OutputConfig, SimulationConfig, config_to_toml
-from fedhm_jax.data import as_images, normalise
+from fedhm_jax.data import Dataset, as_images, normalise
 from fedhm_jax.engine import TrainingImages, static_statistics
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.lowrank import is_factors
@@ -197,12 +197,13 @@ def trained_models(run: Run, state: State) -> Models:
         samples that evaluation measures them on; of the data, only these are kept.
     """
     parts, plan = run.parts, run.parts.plan
-    setting, strategy, dataset = parts.setting, parts.strategy, parts.dataset
+    setting, strategy = parts.setting, parts.strategy
+    image_shape, classes, class_names = _facts(parts.dataset)
     # Every device and every process holds the whole state; a model that is used later runs on one device alone.
     state, mean, std, rows = jax.tree.map(
         lambda leaf: leaf.addressable_data(0), (state, run.data.mean, run.data.std, run.test.statistics_rows)
     )
-    sample = dataset.train_images[np.asarray(rows)] if setting.has_statistics else None
+    sample = parts.dataset.train_images[np.asarray(rows)] if setting.has_statistics else None
 
     def statistics(network: Network, params: Params) -> Statistics:
         if sample is None:
@@ -222,9 +223,9 @@ def trained_models(run: Run, state: State) -> Models:
             statistics=measured,
             mean=np.asarray(mean),
             std=np.asarray(std),
-            image_shape=dataset.train_images.shape[1:],
-            classes=dataset.classes,
-            class_names=dataset.class_names,
+            image_shape=image_shape,
+            classes=classes,
+            class_names=class_names,
             module=qualified_name(type(setting.module)),
             strategy=plan.handed_over.get("strategy", plan.config.strategy.name),
             config=replace(plan.config, output=OutputConfig()),
@@ -233,6 +234,11 @@ def trained_models(run: Run, state: State) -> Models:
         )
 
     return Models(build, (GLOBAL, *plan.tier_names))
+
+
+def _facts(dataset: Dataset) -> tuple[tuple[int, ...], int, tuple[str, ...] | None]:
+    """What a model must know of its data set, apart from the data set: that may be large."""
+    return dataset.train_images.shape[1:], dataset.classes, dataset.class_names
 
 
 def network_and_params(

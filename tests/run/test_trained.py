@@ -1,11 +1,13 @@
 """A finished run's models predict what its evaluation saw, from memory, from its folder, and in NumPy alone."""
 
+import gc
 import json
 import pickle
 import re
 import shutil
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -175,6 +177,16 @@ def test_seeds_in_one_program_and_several_devices_leave_their_models_too(tmp_pat
         assert (logits.argmax(1) == DATA.test_labels).mean() == result.final["accuracy"]["f4"]
     for folder, result in zip(folders, together, strict=True):
         assert (load_run(folder).predict(DATA.test_images) == result.predict(DATA.test_images)).all()
+
+
+def test_a_result_does_not_hold_on_to_the_data() -> None:
+    images = DATA.train_images.copy()
+    alive = weakref.ref(images)
+    result = simulate(replace(SMALL, data=DataConfig()), data=DATA._replace(train_images=images))
+    del images
+    gc.collect()
+    assert alive() is None
+    assert result.predict(DATA.test_images).shape == (50, 10)
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
