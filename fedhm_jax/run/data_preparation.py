@@ -59,6 +59,7 @@ def build_dataset(data: DataConfig, handed_over: Dataset | None) -> Dataset:
         # A data set put together by hand passes the same checks as arrays.
         arrays, owners = handed_over[:4], handed_over.train_clients
         dataset = dataset_from_arrays(*arrays, classes=handed_over.classes, name=handed_over.name, clients=owners)
+        dataset = dataset._replace(class_names=handed_over.class_names)
     else:
         dataset = load_dataset(
             data.name,

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from support.merging import same_bits
+from support.equality import same_bits
 
 from fedhm_jax import (
     CallbackError,

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from support.merging import rounds, same_bits, two_tiers
+from support.equality import same_bits
+from support.merging import rounds, two_tiers
 from support.server_twin import Server
 
 from fedhm_jax import (
