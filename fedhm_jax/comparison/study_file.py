@@ -126,16 +126,25 @@ def study_to_toml(study: Study) -> str:
         study.names if plain else {variant.name: _variant_table(variant) for variant in study.variants}
     )
     if study.grid:
-        written["grid"] = dict(study.grid)
+        written["grid"] = {field: _plain(values) for field, values in study.grid.items()}
     settings = {name: config_to_dict(portable(config)) for name, config in study.settings.items()}
     return tomli_w.dumps({**{name: written[name] for name in sorted(written)}, "settings": settings})
 
 
 def _variant_table(variant: Variant) -> dict[str, Any]:
-    table: dict[str, Any] = dict(variant.changes)
+    table: dict[str, Any] = {field: _plain(value) for field, value in variant.changes.items()}
     if variant.builder is not None:
         table["builder"] = builder_name(variant.builder)
-    return {**table, "grid": dict(variant.grid)} if variant.grid else table
+    if variant.grid:
+        table["grid"] = {field: _plain(values) for field, values in variant.grid.items()}
+    return table
+
+
+def _plain(value: Any) -> Any:
+    """TOML knows no paths."""
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def builder_name(builder: Any) -> str:

@@ -86,7 +86,7 @@ def open_image_folder(
         samples = partial(_decode, root, labelled, common_mode)
         clients = None if found[0].client is None else lambda: np.array([sample.client for sample in found])
         title = f"{root.resolve().name} {split}"
-        return UndecodedSplit(title, files, len(found), len(classes), samples, clients, tuple(classes))
+        return UndecodedSplit(title, files, len(found), len(classes), samples, clients, tuple(labels))
 
     return undecoded(train_split, train), undecoded(test_split, test)
 
