@@ -22,13 +22,17 @@ $(BIN)/.test: pyproject.toml $(BIN)/.simulate
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
+$(BIN)/.long: pyproject.toml $(BIN)/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,trackers]'
+	@touch $@
+
 simulate: $(BIN)/.simulate ## run FedHM on the embedded digits: make simulate ARGS="--server.rounds 50"
 	$(BIN)/fedhm simulate $(ARGS)
 
 test: lint ## formatting, lint, types, tests and doctests
 	$(PYTEST) -m "not long"
 
-test-long: $(BIN)/.test ## what takes long and seldom tells: kills, several processes, fuzzing, soak
+test-long: $(BIN)/.long ## what takes long and seldom tells: kills, several processes, fuzzing, soak
 	$(PYTEST) -m long
 
 lint: $(BIN)/.test ## formatting, lint and types only

@@ -72,8 +72,8 @@ def find_start(resume: Path | str, config: SimulationConfig | None = None) -> St
     """Finds the checkpoint that a run goes on from, and checks that it can.
 
     ``server.rounds`` may be another number than the run was started with, but not below the rounds that are finished,
-    and not with a cosine schedule, whose learning rates depend on it. Folders, ``output.progress``,
-    ``checkpoint`` and ``server.clients_per_chunk`` may change as well; nothing else.
+    and not with a cosine schedule, whose learning rates depend on it. Folders, all of ``output``, ``checkpoint`` and
+    ``server.clients_per_chunk`` may change as well; nothing else.
 
     Args:
         resume: the run's folder, for its latest checkpoint, or one checkpoint's folder.
