@@ -1,12 +1,51 @@
-"""Tests and doctests leave the user's home alone: what runs keep for later ones goes to a folder that lasts as long as
-they do.
-"""
+"""Every test and doctest: strict numerics (no array changes its type or gains an axis unasked), quick compilation, four
+devices, and the user's home left alone."""
 
-import atexit
 import os
 import shutil
+import signal
 import tempfile
+from collections.abc import Iterator
+from importlib.metadata import version
 
-if "PYTEST_XDIST_WORKER" not in os.environ:
-    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="fedhm_jax-cache-")
-    atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+import pytest
+
+# A shell starts jobs in the background with Ctrl-C ignored, and processes that tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Most tests compile for longer than they run. The same programs, compiled with less effort, halve the time.
+_QUICK = ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
+if int(version("jaxlib").split(".")[1]) < 11:
+    # The newer of the two emitters that jaxlib 0.10 has takes twice as long; later ones have that one alone, quicker.
+    _QUICK.append("--xla_cpu_use_fusion_emitters=false")
+# Tests of sharding need more devices than one; everything else runs on the first.
+_DEVICES = "--xla_force_host_platform_device_count=4"
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_QUICK, _DEVICES]).strip()
+
+# What runs keep for later ones lasts as long as the tests do. What one test has compiled, the others, the other worker
+# and the processes that tests start take from there.
+_IS_FIRST = "PYTEST_XDIST_WORKER" not in os.environ
+if _IS_FIRST:
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="fedhm_jax-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(os.environ["XDG_CACHE_HOME"], "programs")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+
+import jax  # noqa: E402  reads the variables above
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Removes what this test run has kept."""
+    if _IS_FIRST:
+        shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def quick_compilation() -> Iterator[None]:
+    """For tests of benchmarks that do not depend on fast code."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
