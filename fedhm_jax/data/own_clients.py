@@ -32,7 +32,7 @@ def natural(owners: np.ndarray, clients: int | None, min_samples: int, seed: int
     _, numbers, sizes = np.unique(owners, return_inverse=True, return_counts=True)
     enough = np.flatnonzero(sizes >= min_samples)
     if len(enough) == 0:
-        allowed = f"at most {sizes.max()}, the number of samples of the largest client"
+        allowed = f"at most {max(sizes)}, the number of samples of the largest client"
         raise ConfigError.of("partition.min_samples", min_samples, allowed)
     if clients is not None and not 1 <= clients <= len(enough):
         allowed = f"between 1 and {len(enough)}, the number of the data's clients with {min_samples} samples or more"

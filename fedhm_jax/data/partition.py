@@ -310,7 +310,7 @@ def _draw_counts(rng: np.random.Generator, size: int, mix: np.ndarray, left: np.
     """Draws ``size`` samples by the class mix, never more of a class than are left; returns (classes,) counts."""
     counts = np.zeros_like(left)
     # Each pass either completes the draw or exhausts a class, so there are at most as many passes as classes.
-    while (missing := size - counts.sum()) > 0:
+    while (missing := size - int(counts.sum())) > 0:
         available = left - counts
         weights = np.where(available > 0, mix, 0.0)
         if weights.sum() == 0:
