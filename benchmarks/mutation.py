@@ -142,18 +142,20 @@ def main() -> None:
             print(f"{mutant.outcome:10} {module}:{mutant.line} {mutant.operator} {mutant.diff}", flush=True)
     by_module = [(module, [mutant for mutant in found if mutant.module == module]) for module in options.modules]
     rows: list[tuple[str, ...]] = [
-        (module, str(len(some)), str(sum(mutant.outcome.endswith("KILLED") for mutant in some)))
+        (module, str(len(some)), str(sum(mutant.outcome != "survived" for mutant in some)))
         for module, some in by_module
     ]
     survivors: list[tuple[str, ...]] = [
-        (f"{mutant.module}:{mutant.line}", mutant.diff) for mutant in found if not mutant.outcome.endswith("KILLED")
+        (f"{mutant.module}:{mutant.line}", mutant.diff) for mutant in found if mutant.outcome == "survived"
     ]
     tables = (
         ResultTable("Planted faults", ("module", "planted", "noticed"), rows),
         ResultTable("Not noticed", ("place", "change"), survivors),
     )
     command = " ".join(("python -m benchmarks.mutation", *sys.argv[1:]))
-    report = Report("mutation", command, tables, (), [mutant._asdict() for mutant in found])
+    noticed = sum(mutant.outcome != "survived" for mutant in found)
+    notes = (f"{noticed} of {len(found)} noticed.",)
+    report = Report("mutation", command, tables, notes, [mutant._asdict() for mutant in found])
     show(report)
     print(f"Written to {write(report, options.results)}")
 
