@@ -23,7 +23,7 @@ $(BIN)/.test: pyproject.toml $(BIN)/.simulate
 	@touch $@
 
 $(BIN)/.long: pyproject.toml $(BIN)/.test
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,trackers]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,trackers,recipes]'
 	@touch $@
 
 simulate: $(BIN)/.simulate ## run FedHM on the embedded digits: make simulate ARGS="--server.rounds 50"

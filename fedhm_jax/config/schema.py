@@ -74,6 +74,9 @@ class ModelConfig:
     init: Path | None = None
     """Model file (safetensors) of a finished run, as fedhm export writes it, to start from; parameters are drawn from server.seed if unset."""
 
+    def __post_init__(self) -> None:
+        _as_paths(self, "init")
+
 
 @dataclass(frozen=True)
 class TiersConfig:
