@@ -57,9 +57,7 @@ def run(model: str, tiers: int) -> tuple[float, float, float]:
     """
     # Imported here: a parent process that only starts others needs no simulator.
     from fedhm_jax import ModelConfig, PartitionConfig, ServerConfig, SimulationConfig, TiersConfig, simulate
-    from fedhm_jax.cli import use_compilation_cache
 
-    use_compilation_cache()
     config = SimulationConfig(
         model=ModelConfig(name=model),  # type: ignore[arg-type]
         partition=PartitionConfig(clients=2 * tiers),
@@ -92,7 +90,7 @@ def measure(model: str, tiers: int) -> tuple[StartUp, StartUp]:
     with tempfile.TemporaryDirectory() as folder:
         for cache in ("empty", "filled"):
             command = [sys.executable, "-m", "benchmarks.start_up", "--run", model, str(tiers)]
-            environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": folder}
+            environment = os.environ | {"XDG_CACHE_HOME": folder}
             finished = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
             if finished.returncode != 0:
                 raise RuntimeError(f"{model} with {tiers} tiers failed:\n{finished.stderr[-2000:]}")

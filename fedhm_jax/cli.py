@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NoReturn
 from fedhm_jax.comparison import read_study
 from fedhm_jax.config import SimulationConfig, check_config, refuse_handed_over
 from fedhm_jax.errors import CallbackError, ConfigError, DivergedError, Interrupted, OutOfMemoryError
-from fedhm_jax.files import WriteError, cache_folder
+from fedhm_jax.files import WriteError
 from fedhm_jax.model_commands import export, predict
 
 if TYPE_CHECKING:
@@ -144,8 +144,6 @@ def _prepare_jax(asked: "SimulateFlags") -> None:
     """Settings that must be made before JAX first looks for devices."""
     import jax
 
-    if asked.simulation.output.compilation_cache:
-        use_compilation_cache()
     if (devices := asked.simulation.server.devices) is not None:
         # A CPU shows as one device unless it is asked for more; of several processes each has its share.
         jax.config.update("jax_num_cpu_devices", max(devices // asked.processes, 1))
@@ -154,18 +152,6 @@ def _prepare_jax(asked: "SimulateFlags") -> None:
 
         join(asked.coordinator, asked.processes, asked.process)
         keep_watch(asked.coordinator, asked.processes, asked.process)
-
-
-def use_compilation_cache() -> None:
-    """Keeps compiled programs on disk, so that the same run starts faster the next time.
-
-    They go to ``JAX_COMPILATION_CACHE_DIR`` if it is set, otherwise to ``programs`` in `fedhm_jax.files.cache_folder`.
-    """
-    import jax
-
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "programs"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
 def _how_to_go_on(folder: Path | None) -> str:

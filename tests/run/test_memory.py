@@ -352,15 +352,8 @@ def test_a_later_dispatch_stops_the_run_which_goes_on_with_a_smaller_chunk(monke
 # --- the command line -------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def no_cache(monkeypatch):
-    monkeypatch.setattr(fedhm_jax.cli, "use_compilation_cache", lambda: None)
-
-
 @pytest.mark.parametrize("healthy", [0, 1])
-def test_the_command_line_says_what_to_try_and_how_to_go_on(
-    monkeypatch, accelerator, no_cache, tmp_path, capsys, healthy
-):
+def test_the_command_line_says_what_to_try_and_how_to_go_on(monkeypatch, accelerator, tmp_path, capsys, healthy):
     folder = tmp_path / "run"
     write_config(chunks(SMALL, 4), tmp_path / "run.toml")
     flags = ["--config", str(tmp_path / "run.toml"), "--output.folder", str(folder), "--output.no-progress"]
@@ -378,7 +371,7 @@ def test_the_command_line_says_what_to_try_and_how_to_go_on(
     assert (folder / "summary.json").exists()
 
 
-def test_the_command_line_says_that_the_data_are_too_many(monkeypatch, no_cache, tmp_path, capsys):
+def test_the_command_line_says_that_the_data_are_too_many(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(fedhm_jax.run.preparation, "place_clients", lambda *_: np.ones(2**60, np.uint8))
     write_config(SMALL, tmp_path / "run.toml")
     monkeypatch.chdir(tmp_path)
