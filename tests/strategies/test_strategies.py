@@ -107,6 +107,11 @@ def test_costs_equal_a_hand_count(name):
     assert all(cost.bytes_down == cost.bytes_up == 4 * cost.parameters for cost in costs)
 
 
+def test_everybody_low_rank_is_the_weakest_of_three_tiers():
+    config = replace(SMALL, tiers=TiersConfig(rank_factors=(1, 2, 4)), strategy=StrategyConfig(name="fedavg_low_rank"))
+    assert [cost.parameters for cost in check_run(config).plan.costs] == [low_rank_size(4)[0]] * 3
+
+
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_every_strategy_runs_with_tiers_redrawn_every_round(name):
     config = replace(
