@@ -74,7 +74,11 @@ def test_four_devices_train_the_round_of_one(cohort_size):
     assert_same(run(SMALL, 1, cohort_size=cohort_size), run(SMALL, 4, cohort_size=cohort_size), 2e-5)
 
 
-@pytest.mark.parametrize("name", sorted(set(STRATEGIES) - {"fedhm"}))
+# The one whose state is unlike the others' quickly, all of them in the long tests.
+EVERY = [pytest.param(name, marks=() if name == "splitmix" else pytest.mark.long) for name in sorted(STRATEGIES)]
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_every_strategy_can_be_spread(name):
     config = replace(SMALL, strategy=StrategyConfig(name=name))
     assert_same(run(config, 1), run(config, 3), 2e-5)

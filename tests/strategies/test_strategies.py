@@ -35,7 +35,7 @@ SMALL = SimulationConfig(
 
 # The MLP goes through every check; the others add convolutions, a flattening, shortcuts and norms to the first.
 CONTRACT = [
-    (name, model, check)
+    pytest.param(name, model, check, marks=pytest.mark.long if model == "resnet" else ())
     for name in STRATEGIES
     for model in MODELS
     for check in (CHECKS if model == "mlp" else CHECKS[:1])
@@ -49,6 +49,7 @@ def test_contract(name, model, check):
     check(STRATEGIES[name].build, model)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "model"), [("heterofl", "resnet"), ("fedrolex", "cnn"), ("fjord", "cnn"), ("splitmix", "cnn")]
 )
