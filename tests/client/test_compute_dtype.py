@@ -29,7 +29,12 @@ def flat(tree):
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
 
 
-@pytest.mark.parametrize("norm", ["none", "group", "batch_static", "batch_test"])
+LONG = pytest.mark.long
+
+
+@pytest.mark.parametrize(
+    "norm", ["none", pytest.param("group", marks=LONG), "batch_static", pytest.param("batch_test", marks=LONG)]
+)
 def test_gradients_are_float32_and_close(norm):
     # Flax's group norm mixes types of its own accord.
     with jax.numpy_dtype_promotion("standard" if norm == "group" else "strict"):

@@ -186,7 +186,8 @@ def test_ways_to_share_the_work_differ_by_rounding(dtype: Any) -> None:
         assert farthest(alone, global_model(dtype, mesh=client_mesh(4))) < rounding("mlp", dtype)
 
 
-@pytest.mark.parametrize("dtype", [pytest.param(np.float32, marks=pytest.mark.long), np.float64])
+@pytest.mark.long
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_ways_to_compute_convolutions_differ_by_rounding(dtype: Any) -> None:
     def setting(method: str) -> Any:
         return two_tiers_of_cnn._replace(module=build_model("cnn", CLASSES, convolution=method))

@@ -35,7 +35,7 @@ SMALL = SimulationConfig(
 
 # The MLP goes through every check; the others add convolutions, a flattening, shortcuts and norms to the first.
 CONTRACT = [
-    pytest.param(name, model, check, marks=pytest.mark.long if model == "resnet" else ())
+    pytest.param(name, model, check, marks=() if model == "mlp" else pytest.mark.long)
     for name in STRATEGIES
     for model in MODELS
     for check in (CHECKS if model == "mlp" else CHECKS[:1])
