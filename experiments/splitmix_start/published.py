@@ -40,7 +40,9 @@ def splitmix_published_start(setting: Setting) -> Strategy[SplitMixState]:
         return means.sum(), totals.mean()
 
     tiers = len(ours.sizes)
-    return ours._replace(init=init, network=together, networks=(together,) * tiers, objectives=(stacked,) * tiers)
+    return ours._replace(
+        init=init, network=together, networks=(together,) * tiers, objective=lambda state, tier: stacked
+    )
 
 
 def _with_whole_spread(path: str, stack: jax.Array, whole: jax.ShapeDtypeStruct) -> jax.Array:

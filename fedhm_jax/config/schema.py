@@ -96,8 +96,18 @@ class TiersConfig:
 class StrategyConfig:
     """How the server distributes models and merges what comes back."""
 
-    name: Literal["fedhm", "fedavg", "fedavg_low_rank", "heterofl", "fedrolex", "fjord", "splitmix"] = "fedhm"
-    """The federated method. fedhm: low-rank clients. fedavg: every client the full model. fedavg_low_rank: every client the weakest tier's low-rank model. heterofl, fedrolex, fjord: narrower clients. splitmix: clients with fewer base networks."""
+    name: Literal[
+        "fedhm",
+        "fedhm_segments",
+        "fedhm_nested",
+        "fedavg",
+        "fedavg_low_rank",
+        "heterofl",
+        "fedrolex",
+        "fjord",
+        "splitmix",
+    ] = "fedhm"
+    """The federated method. fedhm: low-rank clients. fedhm_segments: the same, each rank averaged over the clients that hold it. fedhm_nested: and every client trains the weaker tiers' models inside of its own. fedavg: every client the full model. fedavg_low_rank: every client the weakest tier's low-rank model. heterofl, fedrolex, fjord: narrower clients. splitmix: clients with fewer base networks."""
     builder: str | None = None
     """Your own method in place of name: a Python file and a function of a Setting in it, such as mine.py:build."""
     weighting: Literal["uniform", "samples", "rank_softmax"] = "uniform"
@@ -109,7 +119,9 @@ class StrategyConfig:
     history: bool = True
     """When no client of the strongest tier was sampled, the old global model joins the merge as one more client, of mean sample count and full rank: its rank_softmax weight is that of f = 1 (fedhm)."""
     decomposition: Literal["auto", "svd", "gram", "subspace"] = "auto"
-    """How the server factorizes its kernels (fedhm, fedavg_low_rank). svd: exact. gram: eigenvectors of the Gram matrix, exact but for rounding. subspace: two steps of power iteration from the last round's factors, approximate; svd where there are none. auto: the fastest measured on the backend whose error is rounding alone."""
+    """How the server factorizes its kernels (fedhm, fedhm_segments, fedhm_nested, fedavg_low_rank). svd: exact. gram: eigenvectors of the Gram matrix, exact but for rounding. subspace: two steps of power iteration from the last round's factors, approximate; svd where there are none. auto: the fastest measured on the backend whose error is rounding alone."""
+    nesting: Literal["all", "drawn"] = "all"
+    """Which of the models inside of its own a client trains in a step (fedhm_nested). all: its own and those of all weaker tiers. drawn: one of these, drawn anew for every step."""
     widths: tuple[float, ...] | None = None
     """Share of the channels that each tier holds (heterofl, fedrolex, fjord, splitmix), decreasing; if unset, solved so that a client costs what FedHM's client of its tier costs."""
     budget: Literal["parameters", "bytes", "macs"] = "bytes"

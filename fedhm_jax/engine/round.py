@@ -78,13 +78,13 @@ def build_engine(
         The engine.
     """
     tiers = range(len(tier_names))
-    local_updates = [build_local_update(objective, training, capacity) for objective in strategy.objectives]
 
     def train_tier(
         share: Share, tier: int, state: StateT, data: ClientData, cohort: Cohort, rate: jax.Array, key: jax.Array
     ) -> tuple[Contribution, TrainMetrics]:
         clients, count = share.of(cohort.clients[tier]), share.count(cohort.counts[tier])
-        work = _work_of_tier(strategy, tier, local_updates[tier], rule, state, data, clients, rate, key)
+        update = build_local_update(strategy.objective(state, tier), training, capacity)
+        work = _work_of_tier(strategy, tier, update, rule, state, data, clients, rate, key)
         collect = sum_results if rule.merge == "mean" else stack_results
         return collect(work, len(clients), count, clients_per_chunk)
 

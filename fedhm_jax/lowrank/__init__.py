@@ -10,22 +10,31 @@ from fedhm_jax.lowrank.decomposition import (
     matrix_shape,
     recover,
     recover_tree,
+    truncate,
     whole_shape,
     with_factors,
 )
+from fedhm_jax.lowrank.segments import Segment, input_basis, rank_segments, restrict, segment_of, split
 from fedhm_jax.lowrank.truncation import DecompositionMethod
 
 __all__ = [
     "DecompositionMethod",
     "Factors",
     "RankPlan",
+    "Segment",
     "factorize",
     "factorize_tree",
+    "input_basis",
     "is_factors",
     "largest_ranks",
     "matrix_shape",
+    "rank_segments",
     "recover",
     "recover_tree",
+    "restrict",
+    "segment_of",
+    "split",
+    "truncate",
     "whole_shape",
     "with_factors",
 ]

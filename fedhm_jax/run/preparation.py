@@ -152,7 +152,9 @@ def check_run(config: SimulationConfig, given: HandedOver = NOTHING) -> RunParts
     rule = build_rule(config, setting, built, dataset.classes, handed_over=builder is not None)
     plan = RunPlan(
         config=config,
-        costs=tier_costs(built, setting, tiers, _clients_by_tier(tiers, sampling), dataset.classes),
+        costs=tier_costs(
+            built, setting, tiers, _clients_by_tier(tiers, sampling), dataset.classes, config.local.batch_size
+        ),
         label_counts=label_counts(dataset.train_labels, dealt, dataset.classes),
         tier_of_client=sampling.tier_of_client,
         tier_names=tuple(tier.name for tier in tiers),

@@ -1,6 +1,8 @@
 """The strategy of a run, and what each tier costs under it."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -104,7 +106,12 @@ def build_strategy(config: SimulationConfig, setting: Setting, builder: Strategy
 
 
 def tier_costs(
-    strategy: Strategy[State], setting: Setting, tiers: Sequence[Tier], clients: Sequence[float], classes: int
+    strategy: Strategy[State],
+    setting: Setting,
+    tiers: Sequence[Tier],
+    clients: Sequence[float],
+    classes: int,
+    batch_size: int,
 ) -> tuple[TierCost, ...]:
     """What one client of each tier carries.
 
@@ -114,6 +121,7 @@ def tier_costs(
         tiers: from the strongest to the weakest.
         clients: number of clients of each tier.
         classes: number of classes.
+        batch_size: samples of a step; what a step does once, whatever its samples, is shared out among them.
 
     Returns:
         One cost a tier.
@@ -122,8 +130,11 @@ def tier_costs(
     state = jax.eval_shape(strategy.init, setting.shapes, key)
     owned = jnp.ones(classes, bool)
     client = Client(jnp.int32(0), jnp.bool_(True), jnp.int32(0), jnp.int32(1), owned)
-    image = jnp.zeros((1, *setting.images.shape[1:]), setting.images.dtype)
-    batch = Batch(image, jnp.zeros(1, jnp.int32), jnp.ones(1, image.dtype))
+    images = jnp.zeros((batch_size, *setting.images.shape[1:]), setting.images.dtype)
+    batch = Batch(images, jnp.zeros(batch_size, jnp.int32), jnp.ones(batch_size, images.dtype))
+
+    def train(tier: int, state: State, received: Params, batch: Batch, owned: jax.Array, key: jax.Array) -> Any:
+        return strategy.objective(state, tier)(received, batch, owned, key)
 
     def cost(tier: int) -> TierCost:
         received = jax.eval_shape(lambda state: strategy.distribute(state, tier, client), state)
@@ -135,7 +146,7 @@ def tier_costs(
             clients=clients[tier],
             parameters=count_parameters(received),
             macs=forward_macs(strategy.networks[tier], model, setting.images),
-            train_macs=count_macs(strategy.objectives[tier], received, batch, owned, key),
+            train_macs=round(count_macs(partial(train, tier), state, received, batch, owned, key) / batch_size),
             bytes_down=count_bytes(received),
             bytes_up=count_bytes(received),
         )

@@ -67,7 +67,7 @@ def training_digest(setting: Setting, strategy: Strategy[State], classes: int) -
 
     def train(tier: int, state: State, client: Client, batch: Batch, owned: jax.Array, key: jax.Array) -> Any:
         received = strategy.distribute(state, tier, client)
-        objective = jax.value_and_grad(strategy.objectives[tier], has_aux=True)
+        objective = jax.value_and_grad(strategy.objective(state, tier), has_aux=True)
         return objective(received, batch, owned, key), strategy.contribute(state, tier, received, client)
 
     def merge(state: State, client: Client, counts: jax.Array) -> State:

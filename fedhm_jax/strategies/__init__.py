@@ -13,6 +13,8 @@ from fedhm_jax.strategies.base import (
 from fedhm_jax.strategies.external import checked_builder, load_builder
 from fedhm_jax.strategies.fedavg import fedavg, fedavg_low_rank
 from fedhm_jax.strategies.fedhm import fedhm
+from fedhm_jax.strategies.fedhm_nested import fedhm_nested, nested_objective
+from fedhm_jax.strategies.fedhm_segments import fedhm_segments
 from fedhm_jax.strategies.fedrolex import fedrolex
 from fedhm_jax.strategies.fjord import fjord
 from fedhm_jax.strategies.heterofl import heterofl
@@ -33,10 +35,13 @@ __all__ = [
     "fedavg",
     "fedavg_low_rank",
     "fedhm",
+    "fedhm_nested",
+    "fedhm_segments",
     "fedrolex",
     "fjord",
     "heterofl",
     "load_builder",
+    "nested_objective",
     "rank_plans",
     "splitmix",
     "sum_tiers",

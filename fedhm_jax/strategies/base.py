@@ -77,7 +77,8 @@ class Strategy(NamedTuple, Generic[StateT]):
             the number of clients of each tier that trained, (tiers,) int32.
         network: functions of the global model.
         networks: functions of each tier's model.
-        objectives: what the clients of each tier minimise.
+        objective: ``objective(state, tier) -> Objective``, what the clients of a tier minimise. Of the state it may use
+            what a device could work out from what it received.
         sizes: each tier's model in words, such as ``"ranks / 4"``.
         replace_model: ``replace_model(state, params) -> state``, the state with another global model; None if the
             strategy is not to be combined with a server optimizer.
@@ -91,7 +92,7 @@ class Strategy(NamedTuple, Generic[StateT]):
     aggregate: Callable[[StateT, Sequence[Contribution], jax.Array], StateT]
     network: Network
     networks: tuple[Network, ...]
-    objectives: tuple[Objective, ...]
+    objective: Callable[[StateT, int], Objective]
     sizes: tuple[str, ...]
     replace_model: Callable[[StateT, Params], StateT] | None = None
 

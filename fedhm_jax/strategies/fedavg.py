@@ -54,6 +54,7 @@ def fedavg_low_rank(setting: Setting, *, decomposition: DecompositionMethod = "a
 
 def _one_model_for_all(setting: Setting, init: Callable[[Params, jax.Array], Params], size: str) -> Strategy:
     network, tiers = setting.network, len(setting.rank_factors)
+    objective = supervised(network, setting.masked_loss)
 
     def tier_model(state: Params, tier: int) -> Params:
         return state
@@ -76,7 +77,7 @@ def _one_model_for_all(setting: Setting, init: Callable[[Params, jax.Array], Par
         aggregate=aggregate,
         network=network,
         networks=(network,) * tiers,
-        objectives=(supervised(network, setting.masked_loss),) * tiers,
+        objective=lambda state, tier: objective,
         sizes=(size,) * tiers,
         replace_model=lambda state, params: params,
     )

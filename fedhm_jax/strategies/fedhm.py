@@ -77,6 +77,7 @@ def fedhm(
     plans = rank_plans(setting) if plans is None else plans
     largest = largest_ranks(plans)
     network = setting.network
+    objective = supervised(network, setting.masked_loss)
 
     def with_model(params: Params, earlier: Mapping[str, Factors] | None = None) -> FedHMState:
         return FedHMState(params, factorize_tree(params, largest, decomposition, earlier))
@@ -107,7 +108,7 @@ def fedhm(
         aggregate=aggregate,
         network=network,
         networks=(network,) * len(factors),
-        objectives=(supervised(network, setting.masked_loss),) * len(factors),
+        objective=lambda state, tier: objective,
         sizes=tuple(
             f"ranks / {factor:g}" if plan else "full model" for factor, plan in zip(factors, plans, strict=True)
         ),

@@ -47,10 +47,11 @@ def fjord(
     slices = plan_slices(setting, widths, budget)
     leading = heterofl(setting, widths=slices.widths)
     tiers = range(len(slices.widths))
+    objectives = [_ordered_dropout(setting, slices, tier, float(distillation)) for tier in tiers]
     return leading._replace(
         # Slices are nested in training, so they agree without HeteroFL's scaler.
         networks=(leading.network,) * len(tiers),
-        objectives=tuple(_ordered_dropout(setting, slices, tier, float(distillation)) for tier in tiers),
+        objective=lambda state, tier: objectives[tier],
     )
 
 

@@ -39,6 +39,7 @@ def heterofl(setting: Setting, *, widths: Sequence[float] | None = None, budget:
     slices = plan_slices(setting, widths, budget)
     network = setting.network
     networks = sliced_networks(network, slices)
+    objectives = [supervised(tier, setting.masked_loss) for tier in networks]
 
     def tier_model(state: Params, tier: int) -> Params:
         return slice_width(state, slices.plan, slices.widths[tier])
@@ -61,7 +62,7 @@ def heterofl(setting: Setting, *, widths: Sequence[float] | None = None, budget:
         aggregate=aggregate,
         network=network,
         networks=networks,
-        objectives=tuple(supervised(tier, setting.masked_loss) for tier in networks),
+        objective=lambda state, tier: objectives[tier],
         sizes=widths_in_words(slices),
         replace_model=lambda state, params: params,
     )

@@ -6,6 +6,8 @@ from typing import NamedTuple
 from fedhm_jax.strategies.base import State, Strategy
 from fedhm_jax.strategies.fedavg import fedavg, fedavg_low_rank
 from fedhm_jax.strategies.fedhm import fedhm
+from fedhm_jax.strategies.fedhm_nested import fedhm_nested
+from fedhm_jax.strategies.fedhm_segments import fedhm_segments
 from fedhm_jax.strategies.fedrolex import fedrolex
 from fedhm_jax.strategies.fjord import fjord
 from fedhm_jax.strategies.heterofl import heterofl
@@ -26,6 +28,8 @@ class Row(NamedTuple):
 
 STRATEGIES: dict[str, Row] = {
     "fedhm": Row(fedhm, ("history", "decomposition")),
+    "fedhm_segments": Row(fedhm_segments, ("decomposition",)),
+    "fedhm_nested": Row(fedhm_nested, ("nesting", "decomposition")),
     "fedavg": Row(fedavg),
     "fedavg_low_rank": Row(fedavg_low_rank, ("decomposition",)),
     "heterofl": Row(heterofl, ("widths", "budget")),

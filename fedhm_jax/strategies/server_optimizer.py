@@ -91,7 +91,7 @@ def with_server_optimizer(
         aggregate=aggregate,
         network=strategy.network,
         networks=strategy.networks,
-        objectives=strategy.objectives,
+        objective=lambda state, tier: strategy.objective(state.inner, tier),
         sizes=strategy.sizes,
         replace_model=lambda state, params: state._replace(inner=replace_model(state.inner, params)),
     )

@@ -59,7 +59,7 @@ def splitmix(
     held = _bases_held(setting, slices, widths is not None, budget)
     bases = max(held)
     network = setting.network
-    together = ensemble(network)
+    together, objective = ensemble(network), _one_by_one(supervised(network, setting.masked_loss))
 
     def init(params: Params, key: jax.Array) -> SplitMixState:
         images = jnp.zeros(setting.images.shape, setting.images.dtype)
@@ -102,7 +102,7 @@ def splitmix(
         aggregate=aggregate,
         network=together,
         networks=(together,) * len(held),
-        objectives=(_one_by_one(supervised(network, setting.masked_loss)),) * len(held),
+        objective=lambda state, tier: objective,
         sizes=tuple(f"{count} x width {width:.3f}" for count in held),
         replace_model=lambda state, params: state._replace(bases=params),
     )

@@ -91,6 +91,12 @@ BY_HAND = {  # for each tier: parameters, MACs of a prediction, forward MACs of 
     "fedavg": [(*FULL, FULL[1])] * 2,
     "fedavg_low_rank": [(*low_rank_size(2), low_rank_size(2)[1])] * 2,
     "fedhm": [(*FULL, FULL[1]), (*low_rank_size(2), low_rank_size(2)[1])],
+    "fedhm_segments": [(*FULL, FULL[1]), (*low_rank_size(2), low_rank_size(2)[1])],
+    # in a step the weak tier's model too: its samples, and Q^T W of both hidden kernels once for the batch of 8
+    "fedhm_nested": [
+        (*FULL, FULL[1] + low_rank_size(2)[1] + round((64 * 8 * 20 + 20 * 3 * 10) / 8)),
+        (*low_rank_size(2), low_rank_size(2)[1]),
+    ],
     "heterofl": [(*FULL, FULL[1]), (*HALF, HALF[1])],
     "fedrolex": [(*FULL, FULL[1]), (*HALF, HALF[1])],
     # the whole model in every step, and half the time the narrow slice too

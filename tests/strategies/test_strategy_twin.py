@@ -339,7 +339,7 @@ def test_heterofl_divides_hidden_outputs_by_the_width(name: str, tier: int) -> N
 
     for found in logits(params, jnp.asarray(samples.images)):
         np.testing.assert_allclose(found, wanted_logits, rtol=1e-9, atol=1e-11)
-    (mean, total), gradient = value_and_gradient(strategy.objectives[tier], params, samples, KEY)
+    (mean, total), gradient = value_and_gradient(strategy.objective(None, tier), params, samples, KEY)
     np.testing.assert_allclose([mean, total], [loss / 4, loss], rtol=1e-10)
     assert_close(gradient, wanted)
 
@@ -378,7 +378,7 @@ def test_fjord_trains_the_whole_model_and_teaches_a_slice(name: str, tier: int) 
     server, params = to_numpy(state), strategy.tier_model(state, tier)
     wanted = [fjord_twin(model, server, tier, drawn, 0.7, samples) for drawn in WIDTHS[tier:]]
     values = np.array([value for value, _, _ in wanted])
-    call = jax.jit(jax.value_and_grad(strategy.objectives[tier], has_aux=True))
+    call = jax.jit(jax.value_and_grad(strategy.objective(None, tier), has_aux=True))
     seen = set()
     for seed in range(12):
         (value, total), gradient = call(params, samples.batch, jnp.asarray(OWNED), jax.random.key(seed))
@@ -396,7 +396,7 @@ def test_fjord_draws_every_width_up_to_its_own_alike(tier: int) -> None:
     strategy = fjord(setting_for(model, masked_loss=True), widths=WIDTHS)
     params = strategy.tier_model(first_params(model), tier)
     keys = jax.random.split(jax.random.key(2), 900)
-    objective = strategy.objectives[tier]
+    objective = strategy.objective(None, tier)
     found = jax.jit(
         lambda keys: jax.lax.map(lambda key: objective(params, samples.batch, jnp.asarray(OWNED), key)[0], keys)
     )(keys)
@@ -447,7 +447,7 @@ def test_split_mix_trains_every_member_as_if_it_were_alone() -> None:
     strategy = splitmix(setting, widths=WIDTHS, budget="parameters")
     stack = strategy.tier_model(jax.jit(strategy.init)(first_params(model), KEY), 0)
     samples = draw_batch(model)
-    (_, total), gradient = value_and_gradient(strategy.objectives[0], stack, samples, KEY)
+    (_, total), gradient = value_and_gradient(strategy.objective(None, 0), stack, samples, KEY)
     alone = [
         twin.loss_and_gradient(model.layers, member, samples.images, samples.labels, OWNED)
         for member in members_of(stack)
@@ -467,7 +467,7 @@ def test_split_mix_trains_every_member_as_if_it_were_alone() -> None:
 
     @jax.jit
     def together(stack: Any) -> Any:
-        update = build_local_update(strategy.objectives[0], training, 10)
+        update = build_local_update(strategy.objective(None, 0), training, 10)
         return train_client(update, Assignment(stack, client, data, jnp.asarray(0.1), KEY))
 
     @jax.jit
