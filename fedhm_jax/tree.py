@@ -1,7 +1,7 @@
-"""Parameter trees addressed by path."""
+"""Parameter trees: addressed by path, and with parts that are received but not trained."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -76,3 +76,60 @@ def misfit(tree: Params, like: Params) -> str | None:
         if has != must:
             return f"has {has} at {path}, but must have {must.removeprefix('shape ') if path in held else must} there"
     return None
+
+
+class Fixed(NamedTuple):
+    """A part of a received tree that its client computes with and does not train: neither loss nor decay moves it.
+
+    Attributes:
+        value: tree of arrays.
+    """
+
+    value: Any
+
+
+def is_fixed(node: object) -> bool:
+    """Whether a node of a tree is not trained.
+
+    Args:
+        node: any.
+
+    Returns:
+        True for `Fixed`.
+    """
+    return isinstance(node, Fixed)
+
+
+def trained_part(tree: Params) -> Params:
+    """A tree without what is fixed in it.
+
+    Args:
+        tree: with `Fixed` anywhere.
+
+    Returns:
+        The tree, with None in each of their places.
+
+    Example:
+        >>> trained_part({"kernel": 1, "limit": Fixed(2)})
+        {'kernel': 1, 'limit': None}
+    """
+    return jax.tree.map(lambda node: None if is_fixed(node) else node, tree, is_leaf=is_fixed)
+
+
+def with_fixed(trained: Params, received: Params) -> Params:
+    """The inverse of `trained_part`.
+
+    Args:
+        trained: tree with None where something is fixed.
+        received: where that is taken from.
+
+    Returns:
+        Tree of the structure of ``received``.
+
+    Example:
+        >>> with_fixed({"kernel": 3, "limit": None}, {"kernel": 1, "limit": Fixed(2)})
+        {'kernel': 3, 'limit': Fixed(value=2)}
+    """
+    return jax.tree.map(
+        lambda leaf, node: node if leaf is None else leaf, trained, received, is_leaf=lambda node: node is None
+    )

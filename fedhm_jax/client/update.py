@@ -11,7 +11,7 @@ from jax import lax
 from fedhm_jax.client.objective import Objective
 from fedhm_jax.data import Client, ClientData, crop_flip, draw_batch, epoch_order
 from fedhm_jax.lowrank import Factors, is_factors
-from fedhm_jax.tree import Params
+from fedhm_jax.tree import Params, trained_part, with_fixed
 
 
 class LocalTraining(NamedTuple):
@@ -166,7 +166,7 @@ def build_local_update(objective: Objective, training: LocalTraining, capacity: 
     capacity = -(-capacity // batch_size) * batch_size
 
     def begin(received: Params, learning_rate: jax.Array) -> Progress:
-        opt_state = training.optimizer(learning_rate).init(received)
+        opt_state = training.optimizer(learning_rate).init(trained_part(received))
         return Progress(received, opt_state, jnp.zeros((), jnp.result_type(learning_rate)), jnp.int32(0))
 
     def steps_per_epoch(client: Client) -> jax.Array:
@@ -179,7 +179,11 @@ def build_local_update(objective: Objective, training: LocalTraining, capacity: 
 
     def advance(assignment: Assignment, done: jax.Array, steps: jax.Array, progress: Progress) -> Progress:
         received, client, data, learning_rate, key = assignment
-        optimizer = training.optimizer(learning_rate)
+        optimizer, start = training.optimizer(learning_rate), trained_part(received)
+
+        def objective_of(trained: Params, *args: Any) -> tuple[jax.Array, jax.Array]:
+            return objective(with_fixed(trained, received), *args)
+
         epoch_key = jax.random.fold_in(key, done // steps_per_epoch(client))
         order = epoch_order(epoch_key, client.size, capacity)
         first = done % steps_per_epoch(client)
@@ -189,12 +193,14 @@ def build_local_update(objective: Objective, training: LocalTraining, capacity: 
             batch = draw_batch(data, client, order, first + index, batch_size)
             if training.augment:
                 batch = batch._replace(images=crop_flip(augment_key, batch.images))
-            params, opt_state, loss_sum, samples = progress
-            gradient, loss = jax.grad(objective, has_aux=True)(params, batch, client.owned, objective_key)
-            gradient = add_penalties(gradient, params, received, training)
+            _, opt_state, loss_sum, samples = progress
+            params = trained_part(progress.params)
+            gradient, loss = jax.grad(objective_of, has_aux=True)(params, batch, client.owned, objective_key)
+            gradient = add_penalties(gradient, params, start, training)
             updates, opt_state = optimizer.update(gradient, opt_state, params)
             drawn = batch.mask.sum().astype(jnp.int32)
-            return Progress(optax.apply_updates(params, updates), opt_state, loss_sum + loss, samples + drawn)
+            params = with_fixed(optax.apply_updates(params, updates), received)
+            return Progress(params, opt_state, loss_sum + loss, samples + drawn)
 
         return lax.fori_loop(0, steps, step, progress)
 

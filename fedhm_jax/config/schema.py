@@ -96,8 +96,8 @@ class TiersConfig:
 class StrategyConfig:
     """How the server distributes models and merges what comes back."""
 
-    name: Literal["fedhm", "fedavg", "fedavg_low_rank", "heterofl", "fedrolex", "fjord", "splitmix"] = "fedhm"
-    """The federated method. fedhm: low-rank clients. fedavg: every client the full model. fedavg_low_rank: every client the weakest tier's low-rank model. heterofl, fedrolex, fjord: narrower clients. splitmix: clients with fewer base networks."""
+    name: Literal["fedhm", "fedavg", "fedavg_low_rank", "heterofl", "fedrolex", "fjord", "splitmix", "fiarse"] = "fedhm"
+    """The federated method. fedhm: low-rank clients. fedavg: every client the full model. fedavg_low_rank: every client the weakest tier's low-rank model. heterofl, fedrolex, fjord: narrower clients. splitmix: clients with fewer base networks. fiarse: clients with the entries of largest magnitude."""
     builder: str | None = None
     """Your own method in place of name: a Python file and a function of a Setting in it, such as mine.py:build."""
     weighting: Literal["uniform", "samples", "rank_softmax"] = "uniform"
@@ -112,8 +112,10 @@ class StrategyConfig:
     """How the server factorizes its kernels (fedhm, fedavg_low_rank). svd: exact. gram: eigenvectors of the Gram matrix, exact but for rounding. subspace: two steps of power iteration from the last round's factors, approximate; svd where there are none. auto: the fastest measured on the backend whose error is rounding alone."""
     widths: tuple[float, ...] | None = None
     """Share of the channels that each tier holds (heterofl, fedrolex, fjord, splitmix), decreasing; if unset, solved so that a client costs what FedHM's client of its tier costs."""
+    densities: tuple[float, ...] | None = None
+    """Share of the kernels' entries that each tier holds (fiarse), decreasing; if unset, solved so that a client costs what FedHM's client of its tier costs."""
     budget: Literal["parameters", "bytes", "macs"] = "bytes"
-    """Which cost the solved widths match: parameters, bytes sent, or multiply-accumulates of a forward pass."""
+    """Which cost the solved widths or densities match: parameters, bytes sent, or multiply-accumulates of a forward pass (not fiarse)."""
     distillation: float = 1.0
     """Weight of the drawn slice's loss against the client's whole model (fjord)."""
 

@@ -1,6 +1,7 @@
 """Federated methods: one paper, one file. A new one is a file and a row in `STRATEGIES`."""
 
 from fedhm_jax.strategies.base import (
+    Sent,
     Setting,
     State,
     StateT,
@@ -14,6 +15,7 @@ from fedhm_jax.strategies.external import checked_builder, load_builder
 from fedhm_jax.strategies.fedavg import fedavg, fedavg_low_rank
 from fedhm_jax.strategies.fedhm import fedhm
 from fedhm_jax.strategies.fedrolex import fedrolex
+from fedhm_jax.strategies.fiarse import fiarse
 from fedhm_jax.strategies.fjord import fjord
 from fedhm_jax.strategies.heterofl import heterofl
 from fedhm_jax.strategies.registry import STRATEGIES, Row
@@ -24,6 +26,7 @@ __all__ = [
     "STRATEGIES",
     "OptimizedState",
     "Row",
+    "Sent",
     "Setting",
     "State",
     "StateT",
@@ -34,6 +37,7 @@ __all__ = [
     "fedavg_low_rank",
     "fedhm",
     "fedrolex",
+    "fiarse",
     "fjord",
     "heterofl",
     "load_builder",

@@ -7,6 +7,7 @@ from fedhm_jax.strategies.base import State, Strategy
 from fedhm_jax.strategies.fedavg import fedavg, fedavg_low_rank
 from fedhm_jax.strategies.fedhm import fedhm
 from fedhm_jax.strategies.fedrolex import fedrolex
+from fedhm_jax.strategies.fiarse import fiarse
 from fedhm_jax.strategies.fjord import fjord
 from fedhm_jax.strategies.heterofl import heterofl
 from fedhm_jax.strategies.splitmix import splitmix
@@ -32,4 +33,5 @@ STRATEGIES: dict[str, Row] = {
     "fedrolex": Row(fedrolex, ("widths", "budget")),
     "fjord": Row(fjord, ("widths", "budget", "distillation")),
     "splitmix": Row(splitmix, ("widths", "budget")),
+    "fiarse": Row(fiarse, ("densities", "budget")),
 }

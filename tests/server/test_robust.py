@@ -212,7 +212,7 @@ def with_rule(name="fedhm", weighting="uniform", **rule):
     )
 
 
-@pytest.mark.parametrize("name", ["fedhm", "fedavg", "fedavg_low_rank", "splitmix"])
+@pytest.mark.parametrize("name", ["fedhm", "fedavg", "fedavg_low_rank", "splitmix", "fiarse"])
 def test_strategies_that_contribute_in_the_servers_shapes_can_be_robust(name):
     for merge in ("median", "trimmed_mean"):
         config = with_rule(name, merge=merge)

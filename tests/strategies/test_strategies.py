@@ -97,15 +97,20 @@ BY_HAND = {  # for each tier: parameters, MACs of a prediction, forward MACs of 
     "fjord": [(*FULL, FULL[1] + round(HALF[1] / 2)), (*HALF, HALF[1])],
     # the full model has 1,620 parameters, a base network 765: two of them come nearest
     "splitmix": [(2 * HALF[0], 2 * HALF[1], 2 * HALF[1]), (*HALF, HALF[1])],
+    # half of 1,580 entries and 40 biases; zeros are multiplied all the same
+    "fiarse": [(*FULL, FULL[1]), (790 + 40, FULL[1], FULL[1])],
 }
+HALVES = {"widths": (1.0, 0.5), "densities": (1.0, 0.5)}
+MAPS = {"fiarse": [0, 198]}  # bytes that say which of 1,580 entries are sent
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_costs_equal_a_hand_count(name):
-    widths = (1.0, 0.5) if "widths" in STRATEGIES[name].options else None
-    costs = check_run(replace(SMALL, strategy=StrategyConfig(name=name, widths=widths))).plan.costs
+    options = {option: halves for option, halves in HALVES.items() if option in STRATEGIES[name].options}
+    costs = check_run(replace(SMALL, strategy=StrategyConfig(name=name, **options))).plan.costs
     assert [(cost.parameters, cost.macs, cost.train_macs) for cost in costs] == BY_HAND[name]
-    assert all(cost.bytes_down == cost.bytes_up == 4 * cost.parameters for cost in costs)
+    assert all(cost.bytes_up == 4 * cost.parameters for cost in costs)
+    assert [cost.bytes_down - cost.bytes_up for cost in costs] == MAPS.get(name, [0, 0])
 
 
 def test_everybody_low_rank_is_the_weakest_of_three_tiers():

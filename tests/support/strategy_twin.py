@@ -1,4 +1,4 @@
-"""The width-slicing strategies once more, slow and plain, in float64 NumPy with explicit index sets.
+"""The strategies that train parts of a model once more, slow and plain, in float64 NumPy with explicit index sets.
 
 Nothing here is shared with the package: which axes hold hidden channels is said by hand, a window is a list of indices,
 and the merge visits one client after another. Parameters are flat dicts from path to array, as in `twin`.
@@ -6,7 +6,7 @@ and the merge visits one client after another. Parameters are flat dicts from pa
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from support import twin
@@ -22,8 +22,8 @@ class Hidden(NamedTuple):
 
 Axes = Mapping[str, tuple[Hidden | None, ...]]
 """By path, what each axis holds; None for pixels' channels, taps and classes, which every width keeps."""
-Places = dict[str, tuple[np.ndarray, ...]]
-"""By path, index sets from `numpy.ix_`."""
+Places = dict[str, Any]
+"""By path, index sets from `numpy.ix_`, or masks."""
 
 
 def kept(channels: int, width: float) -> int:
@@ -50,6 +50,18 @@ def window(server: Params, axes: Axes, width: float, first: int = 0) -> Places:
 def members(server: Params, chosen: Sequence[int]) -> Places:
     """Where some members of a stack lie."""
     return {path: np.ix_(chosen, *map(range, stack.shape[1:])) for path, stack in server.items()}
+
+
+def largest(server: Params, count: int) -> Places:
+    """Where the entries of largest magnitude of all kernels lie, as masks; vectors are taken whole."""
+    ranked = sorted(
+        ((abs(value), path, place) for path, kernel in server.items() for place, value in np.ndenumerate(kernel)),
+        reverse=True,
+    )
+    places = {path: np.full(value.shape, value.ndim == 1) for path, value in server.items()}
+    for _, path, place in [entry for entry in ranked if server[entry[1]].ndim > 1][:count]:
+        places[path][place] = True
+    return places
 
 
 def taken(server: Params, places: Places) -> Params:
@@ -125,3 +137,23 @@ def taught_loss_and_gradient(
         dvalues, found = backward(dvalues)
         gradients |= found
     return float(-(taught * np.log(answer)).sum() / len(images)), gradients
+
+
+def through_mask(
+    model: Sequence[twin.Layer],
+    params: Params,
+    threshold: float,
+    images: np.ndarray,
+    labels: np.ndarray,
+    counted: np.ndarray,
+) -> tuple[float, Params]:
+    """Summed loss of a net of the kernels' entries from a magnitude on, and FIARSE's gradient of its mean."""
+    kept = {path: abs(value) >= threshold if value.ndim > 1 else True for path, value in params.items()}
+    masked = {path: value * kept[path] for path, value in params.items()}
+    loss, gradient = twin.loss_and_gradient(model, masked, images, labels, counted)
+    for path, value in params.items():
+        if value.ndim > 1:
+            # d/dw of w m(|w|), with m' = 2 t / (|w| + t)^2
+            by_mask = value * np.sign(value) * 2 * threshold / (abs(value) + threshold) ** 2
+            gradient[path] = gradient[path] * (kept[path] + kept[path] * by_mask)
+    return loss, gradient
