@@ -191,7 +191,7 @@ class AggregationConfig:
     """Which updates the server accepts, and how it merges them. An update is what a client changed, as it enters the merge: a low-rank kernel's factors are multiplied out, so that updates of all tiers compare."""
 
     merge: Literal["mean", "median", "trimmed_mean"] = "mean"
-    """mean: the strategy's own weighted mean. median, trimmed_mean: by coordinate, over all clients that trained it, each counting once; for strategies whose clients all contribute in the server's shapes (fedhm, fedavg, fedavg_low_rank, splitmix). Both hold the updates of a whole cohort in memory."""
+    """mean: the strategy's own weighted mean. median, trimmed_mean: by coordinate, over all clients that trained it, each counting once; for strategies whose clients all contribute in the server's shapes (fedhm, fedavg, fedavg_low_rank, splitmix, fiarse). Both hold the updates of a whole cohort in memory."""
     trim: float = 0.1
     """Share of the clients whose values are cut off at each end (trimmed_mean), rounded down to whole clients."""
     clip: float | None = None

@@ -56,8 +56,8 @@ def fiarse(
 ) -> Strategy[FiarseState]:
     """The FIARSE strategy.
 
-    A tier of density 1 trains the whole model, without a mask. Multiply-accumulates are those of the whole model in
-    every tier, for a dense product computes zeros too.
+    A tier of density 1 trains the whole model, without a mask; an entry that is exactly zero is held by no other.
+    Multiply-accumulates are those of the whole model in every tier, for a dense product computes zeros too.
 
     Args:
         setting: what to build for.
@@ -71,7 +71,7 @@ def fiarse(
     Raises:
         ConfigError: the model has no kernel, or the budget is counted in multiply-accumulates.
 
-    Source: arXiv 2407.19389, section 4 and algorithm 1.
+    Source: arXiv 2407.19389, and the published code for what the paper leaves open.
     """
     size = _size_of(setting)
     held = _entries_held(setting, size, densities, budget)
@@ -146,7 +146,7 @@ def straight_through(weight: jax.Array, threshold: jax.Array) -> jax.Array:
         >>> jax.grad(lambda w: straight_through(w, threshold).sum())(weight).tolist()
         [0.0, 1.5, 1.375]
 
-    Source: arXiv 2407.19389, section 4.1.
+    Source: arXiv 2407.19389.
     """
     magnitude = jnp.abs(weight)
     kept = magnitude >= threshold
