@@ -96,8 +96,10 @@ class TiersConfig:
 class StrategyConfig:
     """How the server distributes models and merges what comes back."""
 
-    name: Literal["fedhm", "fedavg", "fedavg_low_rank", "heterofl", "fedrolex", "fjord", "splitmix", "fiarse"] = "fedhm"
-    """The federated method. fedhm: low-rank clients. fedavg: every client the full model. fedavg_low_rank: every client the weakest tier's low-rank model. heterofl, fedrolex, fjord: narrower clients. splitmix: clients with fewer base networks. fiarse: clients with the entries of largest magnitude."""
+    name: Literal[
+        "fedhm", "fedavg", "fedavg_low_rank", "heterofl", "fedrolex", "fjord", "splitmix", "fiarse", "depthfl"
+    ] = "fedhm"
+    """The federated method. fedhm: low-rank clients. fedavg: every client the full model. fedavg_low_rank: every client the weakest tier's low-rank model. heterofl, fedrolex, fjord: narrower clients. splitmix: clients with fewer base networks. fiarse: clients with the entries of largest magnitude. depthfl: clients with the first stages."""
     builder: str | None = None
     """Your own method in place of name: a Python file and a function of a Setting in it, such as mine.py:build."""
     weighting: Literal["uniform", "samples", "rank_softmax"] = "uniform"
@@ -114,10 +116,12 @@ class StrategyConfig:
     """Share of the channels that each tier holds (heterofl, fedrolex, fjord, splitmix), decreasing; if unset, solved so that a client costs what FedHM's client of its tier costs."""
     densities: tuple[float, ...] | None = None
     """Share of the kernels' entries that each tier holds (fiarse), decreasing; if unset, solved so that a client costs what FedHM's client of its tier costs."""
+    depths: tuple[int, ...] | None = None
+    """Stages of the model that each tier holds (depthfl), at least 1, not increasing; if unset, as many as cost no more than FedHM's client of its tier, and all of them where the rank factor is 1."""
     budget: Literal["parameters", "bytes", "macs"] = "bytes"
-    """Which cost the solved widths or densities match: parameters, bytes sent, or multiply-accumulates of a forward pass (not fiarse)."""
+    """Which cost the solved widths, densities or depths match: parameters, bytes sent, or multiply-accumulates of a forward pass (not fiarse)."""
     distillation: float = 1.0
-    """Weight of the drawn slice's loss against the client's whole model (fjord)."""
+    """Weight of the drawn slice's loss against the client's whole model (fjord), or of what the heads teach one another (depthfl)."""
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,11 @@ _RULES: tuple[_Rule, ...] = (
     ),
     *_shrinking("strategy.widths", "strategy.densities"),
     _Rule(
+        "strategy.depths",
+        lambda depths: len(depths) > 0 and depths[-1] >= 1 and all(one >= other for one, other in pairwise(depths)),
+        "one or more integers of at least 1, not increasing",
+    ),
+    _Rule(
         "strategy.builder",
         lambda name: re.fullmatch(r".+\.py:[^\W\d]\w*", name) is not None,
         "a Python file and a name in it, such as 'mine.py:build'",
@@ -309,6 +314,11 @@ _RELATIONS: tuple[_Relation, ...] = (
             config.strategy.densities is None or len(config.strategy.densities) == len(config.tiers.rank_factors)
         ),
         "one density per tier (tiers.rank_factors is {config.tiers.rank_factors})",
+    ),
+    _Relation(
+        "strategy.depths",
+        lambda config: config.strategy.depths is None or len(config.strategy.depths) == len(config.tiers.rank_factors),
+        "one depth per tier (tiers.rank_factors is {config.tiers.rank_factors})",
     ),
     *(_one_or_per_tier(f"devices.{name}") for name in ("flops", "download", "upload", "latency")),
     _Relation(

@@ -11,6 +11,7 @@ from fedhm_jax.strategies.base import (
     sum_tiers,
     weigh,
 )
+from fedhm_jax.strategies.depthfl import depthfl
 from fedhm_jax.strategies.external import checked_builder, load_builder
 from fedhm_jax.strategies.fedavg import fedavg, fedavg_low_rank
 from fedhm_jax.strategies.fedhm import fedhm
@@ -33,6 +34,7 @@ __all__ = [
     "Strategy",
     "checked_builder",
     "client_contribution",
+    "depthfl",
     "fedavg",
     "fedavg_low_rank",
     "fedhm",

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from fedhm_jax.strategies.base import State, Strategy
+from fedhm_jax.strategies.depthfl import depthfl
 from fedhm_jax.strategies.fedavg import fedavg, fedavg_low_rank
 from fedhm_jax.strategies.fedhm import fedhm
 from fedhm_jax.strategies.fedrolex import fedrolex
@@ -34,4 +35,5 @@ STRATEGIES: dict[str, Row] = {
     "fjord": Row(fjord, ("widths", "budget", "distillation")),
     "splitmix": Row(splitmix, ("widths", "budget")),
     "fiarse": Row(fiarse, ("densities", "budget")),
+    "depthfl": Row(depthfl, ("depths", "budget", "distillation")),
 }

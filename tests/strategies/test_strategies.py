@@ -39,8 +39,8 @@ CONTRACT = [
     for name in STRATEGIES
     for model in MODELS
     for check in (CHECKS if model == "mlp" else CHECKS[:1])
-    # With a full-rank weakest tier it is FedAvg itself.
-    if not (name == "fedavg_low_rank" and check is CHECKS[0])
+    # With a full-rank weakest tier the one is FedAvg itself; the other has more heads than one.
+    if not (name in ("fedavg_low_rank", "depthfl") and check is CHECKS[0])
 ]
 
 
@@ -99,8 +99,10 @@ BY_HAND = {  # for each tier: parameters, MACs of a prediction, forward MACs of 
     "splitmix": [(2 * HALF[0], 2 * HALF[1], 2 * HALF[1]), (*HALF, HALF[1])],
     # half of 1,580 entries and 40 biases; zeros are multiplied all the same
     "fiarse": [(*FULL, FULL[1]), (790 + 40, FULL[1], FULL[1])],
+    # a head of 20 x 10 behind the first layer
+    "depthfl": [(FULL[0] + 210, FULL[1] + 200, FULL[1] + 200), (64 * 20 + 20 + 210, 1480, 1480)],
 }
-HALVES = {"widths": (1.0, 0.5), "densities": (1.0, 0.5)}
+HALVES = {"widths": (1.0, 0.5), "densities": (1.0, 0.5), "depths": (2, 1)}
 MAPS = {"fiarse": [0, 198]}  # bytes that say which of 1,580 entries are sent
 
 
