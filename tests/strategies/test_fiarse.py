@@ -17,6 +17,7 @@ from fedhm_jax import (
     DataConfig,
     ModelConfig,
     PartitionConfig,
+    ServerConfig,
     SimulationConfig,
     StrategyConfig,
     TiersConfig,
@@ -272,6 +273,8 @@ def test_entries_are_sent_as_values_and_where_they_are():
     # 16 positions are shorter than the bitmap
     assert [cost.bytes_down - cost.bytes_up for cost in costs] == [0, 198, 4 * 16]
     assert [cost.macs for cost in costs] == [1580] * 3
+    adaptive = replace(SMALL, server=ServerConfig(optimizer="adam"))
+    assert costs_of(adaptive, densities=(1.0, 0.5, 0.01)) == costs
 
 
 @pytest.mark.parametrize(("budget", "slack"), [("bytes", 4 + 4), ("parameters", 1)])

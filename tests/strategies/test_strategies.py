@@ -51,9 +51,17 @@ def test_contract(name, model, check):
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("name", "model"), [("heterofl", "resnet"), ("fedrolex", "cnn"), ("fjord", "cnn"), ("splitmix", "cnn")]
+    ("name", "model"),
+    [
+        ("heterofl", "resnet"),
+        ("fedrolex", "cnn"),
+        ("fjord", "cnn"),
+        ("splitmix", "cnn"),
+        ("fiarse", "resnet"),
+        ("depthfl", "resnet"),
+    ],
 )
-def test_narrow_models_of_every_kind_train(name, model):
+def test_small_models_of_every_kind_train(name, model):
     problem = pose(STRATEGIES[name].build, setting_for(model, (1.0, 4.0)))
     before = problem.strategy.global_model(problem.state)
     after = problem.strategy.global_model(problem.round_step(problem.state, cohort((4,), (5, 3))))
