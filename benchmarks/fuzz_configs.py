@@ -43,6 +43,8 @@ _SCENES = (
     BASE,
     BASE,
     replace(BASE, strategy=StrategyConfig(name="heterofl", widths=(1.0, 0.5))),
+    replace(BASE, strategy=StrategyConfig(name="fiarse", densities=(1.0, 0.3))),
+    replace(BASE, model=ModelConfig(name="mlp", hidden=(8, 8)), strategy=StrategyConfig(name="depthfl", depths=(2, 1))),
     replace(BASE, aggregation=AggregationConfig(merge="median", reject=100.0)),
     replace(BASE, partition=PartitionConfig(method="natural", min_samples=4)),
     replace(BASE, server=ServerConfig(rounds=1, optimizer="yogi", learning_rate=0.01)),
@@ -144,7 +146,7 @@ def _with_tiers(config: SimulationConfig, factors: tuple[float, ...]) -> Simulat
     return replace(
         config,
         tiers=TiersConfig(factors),
-        strategy=replace(config.strategy, widths=None),
+        strategy=replace(config.strategy, widths=None, densities=None, depths=None),
         devices=replace(config.devices, flops=(1e6,)),
     )
 
@@ -163,6 +165,8 @@ _SELDOM = {
     *(
         "strategy.builder",
         "strategy.widths",
+        "strategy.densities",
+        "strategy.depths",
         "strategy.weighting",
         "aggregation.merge",
         "privacy.noise_multiplier",
@@ -240,6 +244,8 @@ _SENSIBLE: Mapping[str, Callable[[_Around], Any]] = {
     "strategy.builder": lambda around: (None, f"{around.scratch}/nowhere.py:build"),
     "strategy.temperature": lambda _: (1.0, 0.1, 100.0),
     "strategy.widths": lambda around: (None, tuple(0.7**tier for tier in range(around.tiers))),
+    "strategy.densities": lambda around: (None, tuple(0.3**tier for tier in range(around.tiers))),
+    "strategy.depths": lambda around: (None, (1,) * around.tiers, (3, *(1,) * (around.tiers - 1))),
     "strategy.distillation": lambda _: (1.0, 0.0, 0.5),
     "local.optimizer": lambda _: _optimizers(),
     "local.learning_rate": lambda _: (0.02, 1e-3, 1e-6, 0.1, 0.05),

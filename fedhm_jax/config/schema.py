@@ -106,8 +106,10 @@ class StrategyConfig:
         "fedrolex",
         "fjord",
         "splitmix",
+        "fiarse",
+        "depthfl",
     ] = "fedhm"
-    """The federated method. fedhm: low-rank clients. fedhm_segments: the same, each rank averaged over the clients that hold it. fedhm_nested: and every client trains the weaker tiers' models inside of its own. fedavg: every client the full model. fedavg_low_rank: every client the weakest tier's low-rank model. heterofl, fedrolex, fjord: narrower clients. splitmix: clients with fewer base networks."""
+    """The federated method. fedhm: low-rank clients. fedhm_segments: the same, each rank averaged over the clients that hold it. fedhm_nested: and every client trains the weaker tiers' models inside of its own. fedavg: every client the full model. fedavg_low_rank: every client the weakest tier's low-rank model. heterofl, fedrolex, fjord: narrower clients. splitmix: clients with fewer base networks. fiarse: clients with the entries of largest magnitude. depthfl: clients with the first stages."""
     builder: str | None = None
     """Your own method in place of name: a Python file and a function of a Setting in it, such as mine.py:build."""
     weighting: Literal["uniform", "samples", "rank_softmax"] = "uniform"
@@ -124,10 +126,14 @@ class StrategyConfig:
     """Which of the models inside of its own a client trains in a step (fedhm_nested). all: its own and those of all weaker tiers. drawn: one of these, drawn anew for every step."""
     widths: tuple[float, ...] | None = None
     """Share of the channels that each tier holds (heterofl, fedrolex, fjord, splitmix), decreasing; if unset, solved so that a client costs what FedHM's client of its tier costs."""
+    densities: tuple[float, ...] | None = None
+    """Share of the kernels' entries that each tier holds (fiarse), decreasing; if unset, solved so that a client costs what FedHM's client of its tier costs."""
+    depths: tuple[int, ...] | None = None
+    """Stages of the model that each tier holds (depthfl), at least 1, not increasing; if unset, as many as cost no more than FedHM's client of its tier, and all of them where the rank factor is 1."""
     budget: Literal["parameters", "bytes", "macs"] = "bytes"
-    """Which cost the solved widths match: parameters, bytes sent, or multiply-accumulates of a forward pass."""
+    """Which cost the solved widths, densities or depths match: parameters, bytes sent, or multiply-accumulates of a forward pass (not fiarse)."""
     distillation: float = 1.0
-    """Weight of the drawn slice's loss against the client's whole model (fjord)."""
+    """Weight of the drawn slice's loss against the client's whole model (fjord), or of what the heads teach one another (depthfl)."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +207,7 @@ class AggregationConfig:
     """Which updates the server accepts, and how it merges them. An update is what a client changed, as it enters the merge: a low-rank kernel's factors are multiplied out, so that updates of all tiers compare."""
 
     merge: Literal["mean", "median", "trimmed_mean"] = "mean"
-    """mean: the strategy's own weighted mean. median, trimmed_mean: by coordinate, over all clients that trained it, each counting once; for strategies whose clients all contribute in the server's shapes (fedhm, fedavg, fedavg_low_rank, splitmix). Both hold the updates of a whole cohort in memory."""
+    """mean: the strategy's own weighted mean. median, trimmed_mean: by coordinate, over all clients that trained it, each counting once; for strategies whose clients all contribute in the server's shapes (fedhm, fedavg, fedavg_low_rank, splitmix, fiarse). Both hold the updates of a whole cohort in memory."""
     trim: float = 0.1
     """Share of the clients whose values are cut off at each end (trimmed_mean), rounded down to whole clients."""
     clip: float | None = None

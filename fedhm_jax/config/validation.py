@@ -113,6 +113,13 @@ def _all_within(least: float, *names: str) -> tuple[_Rule, ...]:
     return tuple(_Rule(name, lambda values: all(least <= value <= 1e30 for value in values), allowed) for name in names)
 
 
+def _shrinking(*names: str) -> tuple[_Rule, ...]:
+    def holds(shares: tuple[float, ...]) -> bool:
+        return len(shares) > 0 and shares[0] <= 1 and shares[-1] > 0 and _increases(shares[::-1])
+
+    return tuple(_Rule(name, holds, "one or more numbers above 0 and at most 1, strictly decreasing") for name in names)
+
+
 def _possible_paths(*names: str) -> tuple[_Rule, ...]:
     allowed = "a path without a null character, and with a home directory where it begins with ~"
     return tuple(_Rule(name, _is_possible_path, allowed) for name in names)
@@ -148,10 +155,11 @@ _RULES: tuple[_Rule, ...] = (
         lambda shares: min(shares, default=0) >= 0 and abs(math.fsum(shares) - 1) <= 1e-6,
         "numbers of at least 0 that sum to 1",
     ),
+    *_shrinking("strategy.widths", "strategy.densities"),
     _Rule(
-        "strategy.widths",
-        lambda widths: len(widths) > 0 and widths[0] <= 1 and widths[-1] > 0 and _increases(widths[::-1]),
-        "one or more numbers above 0 and at most 1, strictly decreasing",
+        "strategy.depths",
+        lambda depths: len(depths) > 0 and depths[-1] >= 1 and all(one >= other for one, other in pairwise(depths)),
+        "one or more integers of at least 1, not increasing",
     ),
     _Rule(
         "strategy.builder",
@@ -299,6 +307,18 @@ _RELATIONS: tuple[_Relation, ...] = (
         "strategy.widths",
         lambda config: config.strategy.widths is None or len(config.strategy.widths) == len(config.tiers.rank_factors),
         "one width per tier (tiers.rank_factors is {config.tiers.rank_factors})",
+    ),
+    _Relation(
+        "strategy.densities",
+        lambda config: (
+            config.strategy.densities is None or len(config.strategy.densities) == len(config.tiers.rank_factors)
+        ),
+        "one density per tier (tiers.rank_factors is {config.tiers.rank_factors})",
+    ),
+    _Relation(
+        "strategy.depths",
+        lambda config: config.strategy.depths is None or len(config.strategy.depths) == len(config.tiers.rank_factors),
+        "one depth per tier (tiers.rank_factors is {config.tiers.rank_factors})",
     ),
     *(_one_or_per_tier(f"devices.{name}") for name in ("flops", "download", "upload", "latency")),
     _Relation(

@@ -7,6 +7,7 @@ A model is a Flax linen module called as ``module(images, mask=mask, train=train
 from fedhm_jax.models.budgets import Budget, forward_macs, model_cost, solve_width
 from fedhm_jax.models.build import RESNETS, build_model
 from fedhm_jax.models.costs import count_bytes, count_macs, count_parameters
+from fedhm_jax.models.depth import DepthNet, Exit, exits_of
 from fedhm_jax.models.network import Network, Statistics, ensemble, network_of, rescaled
 from fedhm_jax.models.rank_plan import factorizable_kernels, plan_ranks
 from fedhm_jax.models.resnet import ResNet
@@ -15,6 +16,8 @@ from fedhm_jax.models.width_plan import WidthPlan, hidden_layers, pad_width, pla
 __all__ = [
     "RESNETS",
     "Budget",
+    "DepthNet",
+    "Exit",
     "Network",
     "ResNet",
     "Statistics",
@@ -24,6 +27,7 @@ __all__ = [
     "count_macs",
     "count_parameters",
     "ensemble",
+    "exits_of",
     "factorizable_kernels",
     "forward_macs",
     "hidden_layers",

@@ -1,9 +1,12 @@
 """Small convolutional network for small grey images."""
 
+from functools import partial
+
 import jax
 from flax import linen as nn
 
 from fedhm_jax.layers import NORMS, Conv, ConvMethod, LowRankConv, LowRankDense, max_pool
+from fedhm_jax.models.depth import Stage
 
 
 class CNN(nn.Module):
@@ -31,10 +34,26 @@ class CNN(nn.Module):
         Returns:
             (batch, classes).
         """
-        # ReLU and max-pool commute; the pooled image has a quarter of the elements to clip.
-        hidden = Conv(16, method=self.convolution, name="stem")(images)
-        hidden = nn.relu(max_pool(NORMS[self.norm](name="norm_0")(hidden, mask=mask, train=train)))
-        hidden = LowRankConv(32, method=self.convolution, name="conv")(hidden)
-        hidden = nn.relu(max_pool(NORMS[self.norm](name="norm_1")(hidden, mask=mask, train=train)))
-        hidden = LowRankDense(64, name="dense")(hidden.reshape(hidden.shape[0], -1))
-        return nn.Dense(self.classes, name="classifier")(nn.relu(hidden))
+        hidden = images
+        for stage in self.stages():
+            hidden = stage(hidden, mask=mask, train=train)
+        return nn.Dense(self.classes, name="classifier")(hidden)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Stem, convolution and dense layer, see `fedhm_jax.models.depth`."""
+        return partial(_stem, self), partial(_convolution, self), _dense
+
+
+def _stem(model: CNN, images: jax.Array, *, mask: jax.Array | None, train: bool) -> jax.Array:
+    hidden = Conv(16, method=model.convolution, name="stem")(images)
+    # ReLU and max-pool commute; the pooled image has a quarter of the elements to clip.
+    return nn.relu(max_pool(NORMS[model.norm](name="norm_0")(hidden, mask=mask, train=train)))
+
+
+def _convolution(model: CNN, hidden: jax.Array, *, mask: jax.Array | None, train: bool) -> jax.Array:
+    hidden = LowRankConv(32, method=model.convolution, name="conv")(hidden)
+    return nn.relu(max_pool(NORMS[model.norm](name="norm_1")(hidden, mask=mask, train=train)))
+
+
+def _dense(hidden: jax.Array, *, mask: jax.Array | None, train: bool) -> jax.Array:
+    return nn.relu(LowRankDense(64, name="dense")(hidden.reshape(hidden.shape[0], -1)))

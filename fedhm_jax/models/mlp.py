@@ -1,9 +1,12 @@
 """Multilayer perceptron."""
 
+from functools import partial
+
 import jax
 from flax import linen as nn
 
 from fedhm_jax.layers import NORMS, LowRankDense
+from fedhm_jax.models.depth import Stage
 
 
 class MLP(nn.Module):
@@ -33,7 +36,15 @@ class MLP(nn.Module):
             (batch, classes).
         """
         hidden = images.reshape(images.shape[0], -1)
-        for index, width in enumerate(self.hidden):
-            hidden = LowRankDense(width, name=f"dense_{index}")(hidden)
-            hidden = nn.relu(NORMS[self.norm](name=f"norm_{index}")(hidden, mask=mask, train=train))
+        for stage in self.stages():
+            hidden = stage(hidden, mask=mask, train=train)
         return nn.Dense(self.classes, name="classifier")(hidden)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """A hidden layer each, see `fedhm_jax.models.depth`."""
+        return tuple(partial(_hidden_layer, self, index) for index in range(len(self.hidden)))
+
+
+def _hidden_layer(model: MLP, index: int, hidden: jax.Array, *, mask: jax.Array | None, train: bool) -> jax.Array:
+    hidden = LowRankDense(model.hidden[index], name=f"dense_{index}")(hidden.reshape(hidden.shape[0], -1))
+    return nn.relu(NORMS[model.norm](name=f"norm_{index}")(hidden, mask=mask, train=train))

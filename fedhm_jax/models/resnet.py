@@ -1,9 +1,12 @@
 """Residual networks in their CIFAR form: 3x3 stem of stride 1, no max-pool (He et al., 1512.03385)."""
 
+from functools import partial
+
 import jax
 from flax import linen as nn
 
 from fedhm_jax.layers import NORMS, Conv, ConvMethod, LowRankConv
+from fedhm_jax.models.depth import Stage
 
 
 class BasicBlock(nn.Module):
@@ -79,20 +82,30 @@ class ResNet(nn.Module):
         Returns:
             (batch, classes).
         """
-        hidden = Conv(self.width, padding=1, use_bias=False, method=self.convolution, name="stem")(images)
-        hidden = nn.relu(NORMS[self.norm](name="stem_norm")(hidden, mask=mask, train=train))
-        block = 0
-        for stage, count in enumerate(self.blocks):
-            for position in range(count):
-                narrows = stage > 0 and position == 0
-                hidden = BasicBlock(
-                    features=self.width * 2**stage,
-                    stride=2 if narrows else 1,
-                    projects=narrows,
-                    low_rank=block >= self.full_rank_blocks,
-                    norm=self.norm,
-                    convolution=self.convolution,
-                    name=f"stage_{stage}_block_{position}",
-                )(hidden, mask=mask, train=train)
-                block += 1
+        hidden = images
+        for stage in self.stages():
+            hidden = stage(hidden, mask=mask, train=train)
         return nn.Dense(self.classes, name="classifier")(hidden.mean((1, 2)))
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages of blocks, the stem with the first, see `fedhm_jax.models.depth`."""
+        return tuple(partial(_blocks, self, stage) for stage in range(len(self.blocks)))
+
+
+def _blocks(model: ResNet, stage: int, hidden: jax.Array, *, mask: jax.Array | None, train: bool) -> jax.Array:
+    if stage == 0:
+        hidden = Conv(model.width, padding=1, use_bias=False, method=model.convolution, name="stem")(hidden)
+        hidden = nn.relu(NORMS[model.norm](name="stem_norm")(hidden, mask=mask, train=train))
+    before = sum(model.blocks[:stage])
+    for position in range(model.blocks[stage]):
+        narrows = stage > 0 and position == 0
+        hidden = BasicBlock(
+            features=model.width * 2**stage,
+            stride=2 if narrows else 1,
+            projects=narrows,
+            low_rank=before + position >= model.full_rank_blocks,
+            norm=model.norm,
+            convolution=model.convolution,
+            name=f"stage_{stage}_block_{position}",
+        )(hidden, mask=mask, train=train)
+    return hidden

@@ -14,7 +14,7 @@ from fedhm_jax.errors import ConfigError
 from fedhm_jax.models import count_bytes, count_macs, count_parameters, forward_macs
 from fedhm_jax.results import TierCost
 from fedhm_jax.server import Tier
-from fedhm_jax.strategies import STRATEGIES, Setting, State, Strategy, load_builder
+from fedhm_jax.strategies import STRATEGIES, Sent, Setting, State, Strategy, load_builder
 from fedhm_jax.tree import Params, named_leaves
 
 CLASSIFIER = "classifier"
@@ -139,16 +139,19 @@ def tier_costs(
     def cost(tier: int) -> TierCost:
         received = jax.eval_shape(lambda state: strategy.distribute(state, tier, client), state)
         model = jax.eval_shape(lambda state: strategy.tier_model(state, tier), state)
+        sent = Sent(count_parameters(received), count_bytes(received), count_bytes(received))
+        if strategy.sent is not None:
+            sent = strategy.sent[tier]
         return TierCost(
             tier=tiers[tier].name,
             rank_factor=tiers[tier].rank_factor,
             size=strategy.sizes[tier],
             clients=clients[tier],
-            parameters=count_parameters(received),
+            parameters=sent.parameters,
             macs=forward_macs(strategy.networks[tier], model, setting.images),
             train_macs=round(count_macs(partial(train, tier), state, received, batch, owned, key) / batch_size),
-            bytes_down=count_bytes(received),
-            bytes_up=count_bytes(received),
+            bytes_down=sent.bytes_down,
+            bytes_up=sent.bytes_up,
         )
 
     return tuple(cost(tier) for tier in range(len(tiers)))

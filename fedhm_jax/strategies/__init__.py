@@ -1,6 +1,7 @@
 """Federated methods: one paper, one file. A new one is a file and a row in `STRATEGIES`."""
 
 from fedhm_jax.strategies.base import (
+    Sent,
     Setting,
     State,
     StateT,
@@ -10,12 +11,14 @@ from fedhm_jax.strategies.base import (
     sum_tiers,
     weigh,
 )
+from fedhm_jax.strategies.depthfl import depthfl
 from fedhm_jax.strategies.external import checked_builder, load_builder
 from fedhm_jax.strategies.fedavg import fedavg, fedavg_low_rank
 from fedhm_jax.strategies.fedhm import fedhm
 from fedhm_jax.strategies.fedhm_nested import fedhm_nested, nested_objective
 from fedhm_jax.strategies.fedhm_segments import fedhm_segments
 from fedhm_jax.strategies.fedrolex import fedrolex
+from fedhm_jax.strategies.fiarse import fiarse
 from fedhm_jax.strategies.fjord import fjord
 from fedhm_jax.strategies.heterofl import heterofl
 from fedhm_jax.strategies.registry import STRATEGIES, Row
@@ -26,18 +29,21 @@ __all__ = [
     "STRATEGIES",
     "OptimizedState",
     "Row",
+    "Sent",
     "Setting",
     "State",
     "StateT",
     "Strategy",
     "checked_builder",
     "client_contribution",
+    "depthfl",
     "fedavg",
     "fedavg_low_rank",
     "fedhm",
     "fedhm_nested",
     "fedhm_segments",
     "fedrolex",
+    "fiarse",
     "fjord",
     "heterofl",
     "load_builder",

@@ -64,6 +64,20 @@ class Setting(NamedTuple):
         return network_of(self.module, self.has_statistics, self.compute_dtype)
 
 
+class Sent(NamedTuple):
+    """What one client of a tier trains, and what that is on the line.
+
+    Attributes:
+        parameters: trained parameters.
+        bytes_down: bytes that the client receives.
+        bytes_up: bytes that it sends back.
+    """
+
+    parameters: int
+    bytes_down: int
+    bytes_up: int
+
+
 class Strategy(NamedTuple, Generic[StateT]):
     """A federated method. Tiers are numbered from the strongest (smallest rank factor) to the weakest.
 
@@ -82,6 +96,8 @@ class Strategy(NamedTuple, Generic[StateT]):
         sizes: each tier's model in words, such as ``"ranks / 4"``.
         replace_model: ``replace_model(state, params) -> state``, the state with another global model; None if the
             strategy is not to be combined with a server optimizer.
+        sent: for each tier, what goes over the line where that is not the tree that ``distribute`` returns, as of a
+            model of which many entries are zero; None where it is.
     """
 
     init: Callable[[Params, jax.Array], StateT]
@@ -95,6 +111,7 @@ class Strategy(NamedTuple, Generic[StateT]):
     objective: Callable[[StateT, int], Objective]
     sizes: tuple[str, ...]
     replace_model: Callable[[StateT, Params], StateT] | None = None
+    sent: tuple[Sent, ...] | None = None
 
 
 def rank_plans(setting: Setting) -> tuple[RankPlan, ...]:

@@ -3,7 +3,9 @@
 McMahan, Moore, Ramage, Hampson, Aguera y Arcas: "Communication-Efficient Learning of Deep Networks from Decentralized
 Data", AISTATS 2017, arXiv 1602.05629. With tiers of unequal strength there are two ways to serve all of them with one
 model: everyone trains the full model (an upper bound, for no weak device could), or everyone trains the model of the
-weakest tier, here FedHM's smallest factorized network, its factors averaged as parameters of their own.
+weakest tier, here FedHM's smallest factorized network, its factors averaged as parameters of their own. The latter is
+FedLMT: Liu, Zhou, Wu, Hu, Guizani, Sheng: "FedLMT: Tackling System Heterogeneity of Federated Learning via Low-Rank
+Model Training with Theoretical Guarantees", ICML 2024.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,6 +36,8 @@ def fedavg(setting: Setting) -> Strategy:
 
 def fedavg_low_rank(setting: Setting, *, decomposition: DecompositionMethod = "auto") -> Strategy:
     """Every client of every tier trains the weakest tier's factorized network; factors are averaged as they are.
+
+    This is FedLMT (ICML 2024): one low-rank model for all, so that nothing of unequal shape has to be merged.
 
     Args:
         setting: what to build for; its largest rank factor decides.

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from fedhm_jax.strategies.base import State, Strategy
+from fedhm_jax.strategies.depthfl import depthfl
 from fedhm_jax.strategies.fedavg import fedavg, fedavg_low_rank
 from fedhm_jax.strategies.fedhm import fedhm
 from fedhm_jax.strategies.fedhm_nested import fedhm_nested
 from fedhm_jax.strategies.fedhm_segments import fedhm_segments
 from fedhm_jax.strategies.fedrolex import fedrolex
+from fedhm_jax.strategies.fiarse import fiarse
 from fedhm_jax.strategies.fjord import fjord
 from fedhm_jax.strategies.heterofl import heterofl
 from fedhm_jax.strategies.splitmix import splitmix
@@ -36,4 +38,6 @@ STRATEGIES: dict[str, Row] = {
     "fedrolex": Row(fedrolex, ("widths", "budget")),
     "fjord": Row(fjord, ("widths", "budget", "distillation")),
     "splitmix": Row(splitmix, ("widths", "budget")),
+    "fiarse": Row(fiarse, ("densities", "budget")),
+    "depthfl": Row(depthfl, ("depths", "budget", "distillation")),
 }

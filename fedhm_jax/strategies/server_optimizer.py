@@ -94,4 +94,5 @@ def with_server_optimizer(
         objective=lambda state, tier: strategy.objective(state.inner, tier),
         sizes=strategy.sizes,
         replace_model=lambda state, params: state._replace(inner=replace_model(state.inner, params)),
+        sent=strategy.sent,
     )

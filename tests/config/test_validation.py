@@ -100,6 +100,13 @@ WRONG_VALUES = [
         ("strategy.widths", widths, "one or more numbers above 0 and at most 1, strictly decreasing")
         for widths in ((), (0.35, 0.5, 0.64, 1.0), (1.0, 0.5, 0.5, 0.35), (1.1, 0.5, 0.4, 0.3), (1.0, 0.5, 0.3, 0.0))
     ),
+    ("strategy.densities", (0.5, 0.5), "one or more numbers above 0 and at most 1, strictly decreasing"),
+    ("strategy.densities", (1.0, 0.5), "one density per tier (tiers.rank_factors is (1.0, 2.0, 4.0, 8.0))"),
+    *(
+        ("strategy.depths", depths, "one or more integers of at least 1, not increasing")
+        for depths in ((), (1, 2, 2, 1), (2, 1, 1, 0))
+    ),
+    ("strategy.depths", (2, 1), "one depth per tier (tiers.rank_factors is (1.0, 2.0, 4.0, 8.0))"),
     ("strategy.widths", (1.0, 0.5), "one width per tier (tiers.rank_factors is (1.0, 2.0, 4.0, 8.0))"),
     ("strategy.distillation", -0.5, "a number of at least 0"),
     *((f"devices.{name}", (0.0,), "numbers above 0") for name in ("flops", "download", "upload")),

@@ -293,11 +293,13 @@ def test_the_command_line_goes_on_too(
     [
         {"strategy": StrategyConfig(name="fedrolex", widths=(1.0, 0.5))},
         {"strategy": StrategyConfig(name="splitmix", widths=(1.0, 0.5))},
+        pytest.param({"strategy": StrategyConfig(name="fiarse")}, marks=pytest.mark.long),
+        pytest.param({"strategy": StrategyConfig(name="depthfl")}, marks=pytest.mark.long),
         {"server": ServerConfig(rounds=4, devices=2)},
         {"local": replace(SMALL.local, schedule="cosine")},
         {"evaluation": EvaluationConfig(every=4), "checkpoint": CheckpointConfig()},
     ],
-    ids=["fedrolex", "splitmix", "two devices", "cosine", "rounds in a row"],
+    ids=["fedrolex", "splitmix", "fiarse", "depthfl", "two devices", "cosine", "rounds in a row"],
 )
 def test_other_runs_go_on_as_well(tmp_path: Path, changes: dict[str, Any]) -> None:
     """A state that counts rounds, one of several models, one on several devices; a rate that follows the round; records

@@ -268,7 +268,15 @@ def test_noise_must_be_positive(value):
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("heterofl", "shapes"), ("fedrolex", "shapes"), ("fjord", "shapes"), ("splitmix", "parts")]
+    ("name", "reason"),
+    [
+        ("heterofl", "shapes"),
+        ("fedrolex", "shapes"),
+        ("fjord", "shapes"),
+        ("depthfl", "shapes"),
+        ("splitmix", "parts"),
+        ("fiarse", "parts"),
+    ],
 )
 def test_strategies_without_a_bound(name, reason):
     config = replace(PRIVATE, strategy=replace(PRIVATE.strategy, name=name))

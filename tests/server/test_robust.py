@@ -212,7 +212,7 @@ def with_rule(name="fedhm", weighting="uniform", **rule):
     )
 
 
-@pytest.mark.parametrize("name", ["fedhm", "fedavg", "fedavg_low_rank", "splitmix"])
+@pytest.mark.parametrize("name", ["fedhm", "fedavg", "fedavg_low_rank", "splitmix", "fiarse"])
 def test_strategies_that_contribute_in_the_servers_shapes_can_be_robust(name):
     for merge in ("median", "trimmed_mean"):
         config = with_rule(name, merge=merge)
@@ -220,7 +220,7 @@ def test_strategies_that_contribute_in_the_servers_shapes_can_be_robust(name):
         check_run(config)
 
 
-@pytest.mark.parametrize("name", ["heterofl", "fedrolex", "fjord"])
+@pytest.mark.parametrize("name", ["heterofl", "fedrolex", "fjord", "depthfl"])
 def test_strategies_that_contribute_slices_cannot(name):
     with pytest.raises(ConfigError, match=r"aggregation\.merge is 'median', but must be 'mean'.*shapes"):
         check_run(with_rule(name, merge="median"))

@@ -39,8 +39,8 @@ CONTRACT = [
     for name in STRATEGIES
     for model in MODELS
     for check in (CHECKS if model == "mlp" else CHECKS[:1])
-    # With a full-rank weakest tier it is FedAvg itself.
-    if not (name == "fedavg_low_rank" and check is CHECKS[0])
+    # With a full-rank weakest tier the one is FedAvg itself; the other has more heads than one.
+    if not (name in ("fedavg_low_rank", "depthfl") and check is CHECKS[0])
 ]
 
 
@@ -51,9 +51,17 @@ def test_contract(name, model, check):
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("name", "model"), [("heterofl", "resnet"), ("fedrolex", "cnn"), ("fjord", "cnn"), ("splitmix", "cnn")]
+    ("name", "model"),
+    [
+        ("heterofl", "resnet"),
+        ("fedrolex", "cnn"),
+        ("fjord", "cnn"),
+        ("splitmix", "cnn"),
+        ("fiarse", "resnet"),
+        ("depthfl", "resnet"),
+    ],
 )
-def test_narrow_models_of_every_kind_train(name, model):
+def test_small_models_of_every_kind_train(name, model):
     problem = pose(STRATEGIES[name].build, setting_for(model, (1.0, 4.0)))
     before = problem.strategy.global_model(problem.state)
     after = problem.strategy.global_model(problem.round_step(problem.state, cohort((4,), (5, 3))))
@@ -103,15 +111,22 @@ BY_HAND = {  # for each tier: parameters, MACs of a prediction, forward MACs of 
     "fjord": [(*FULL, FULL[1] + round(HALF[1] / 2)), (*HALF, HALF[1])],
     # the full model has 1,620 parameters, a base network 765: two of them come nearest
     "splitmix": [(2 * HALF[0], 2 * HALF[1], 2 * HALF[1]), (*HALF, HALF[1])],
+    # half of 1,580 entries and 40 biases; zeros are multiplied all the same
+    "fiarse": [(*FULL, FULL[1]), (790 + 40, FULL[1], FULL[1])],
+    # a head of 20 x 10 behind the first layer
+    "depthfl": [(FULL[0] + 210, FULL[1] + 200, FULL[1] + 200), (64 * 20 + 20 + 210, 1480, 1480)],
 }
+HALVES = {"widths": (1.0, 0.5), "densities": (1.0, 0.5), "depths": (2, 1)}
+MAPS = {"fiarse": [0, 198]}  # bytes that say which of 1,580 entries are sent
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_costs_equal_a_hand_count(name):
-    widths = (1.0, 0.5) if "widths" in STRATEGIES[name].options else None
-    costs = check_run(replace(SMALL, strategy=StrategyConfig(name=name, widths=widths))).plan.costs
+    options = {option: halves for option, halves in HALVES.items() if option in STRATEGIES[name].options}
+    costs = check_run(replace(SMALL, strategy=StrategyConfig(name=name, **options))).plan.costs
     assert [(cost.parameters, cost.macs, cost.train_macs) for cost in costs] == BY_HAND[name]
-    assert all(cost.bytes_down == cost.bytes_up == 4 * cost.parameters for cost in costs)
+    assert all(cost.bytes_up == 4 * cost.parameters for cost in costs)
+    assert [cost.bytes_down - cost.bytes_up for cost in costs] == MAPS.get(name, [0, 0])
 
 
 def test_everybody_low_rank_is_the_weakest_of_three_tiers():
