@@ -16,7 +16,7 @@ import numpy as np
 import tyro
 
 from experiments.convergence.problem import SIZE, make_problem, spectrum
-from experiments.convergence.theory import gradient_floor
+from experiments.convergence.theory import floor_of_segments, gradient_floor
 from experiments.convergence.training import LEARNING_RATE, Trace, train
 from fedhm_jax.models.rank_plan import rank_for
 from fedhm_jax.reporting.figures import save_figure
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 HERE = Path(__file__).parent
-PLANS = ((1.0,), (1.0, 2.0), (1.0, 4.0), (1.0, 8.0), (1.0, 2.0, 4.0, 8.0), (2.0,), (8.0,))
+PLANS = ((1.0,), (1.0, 2.0), (1.0, 4.0), (1.0, 8.0), (1.0, 2.0, 4.0, 8.0), (2.0, 4.0, 8.0), (2.0,), (8.0,))
+STRATEGIES = ("fedhm", "fedhm_segments")
 WRITTEN_EVERY = 10
 
 
@@ -52,16 +53,18 @@ CASES = (
 
 
 class Result(NamedTuple):
-    """One plan on one kind of problem.
+    """One plan on one kind of problem, under one strategy.
 
     Attributes:
         case: the kind of problem.
         plan: rank factors of the tiers.
+        strategy: its name.
         trace: of all seeds, each figure (seeds, rounds + 1).
     """
 
     case: Case
     plan: tuple[float, ...]
+    strategy: str
     trace: Trace
 
 
@@ -78,19 +81,25 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     """Runs everything and writes convergence.md, convergence.csv and convergence.png."""
     started = time.perf_counter()
-    results = [run(case, plan, arguments) for case in CASES for plan in PLANS]
+    results = [
+        run(case, plan, strategy, arguments)
+        for case in CASES
+        for plan in PLANS
+        for strategy in STRATEGIES
+        if strategy == "fedhm" or len(plan) > 1  # of one tier the merges are the same, but for the whole rest
+    ]
     seconds = time.perf_counter() - started
     write_history(results, arguments, HERE / "convergence.csv")
     write_figure(results, HERE / "convergence.png")
     (HERE / "convergence.md").write_text(table(results, arguments, seconds))
 
 
-def run(case: Case, plan: tuple[float, ...], arguments: Arguments) -> Result:
+def run(case: Case, plan: tuple[float, ...], strategy: str, arguments: Arguments) -> Result:
     """Trains one plan with every seed, in float64."""
     with jax.enable_x64(True):
         problems = [make_problem(seed, case.rank, case.skew) for seed in arguments.seeds]
-        traces = [jax.device_get(train(problem, plan, arguments.rounds)) for problem in problems]
-    return Result(case, plan, jax.tree.map(lambda *seeds: np.stack(seeds), *traces))
+        traces = [jax.device_get(train(problem, plan, arguments.rounds, strategy)) for problem in problems]
+    return Result(case, plan, strategy, jax.tree.map(lambda *seeds: np.stack(seeds), *traces))
 
 
 def plan_name(plan: tuple[float, ...]) -> str:
@@ -102,7 +111,8 @@ def floor_in_theory(result: Result) -> float | None:
     """The gradient norm at rest where `gradient_floor` gives it, without what its rounding leaves."""
     if result.case.skew != 1:
         return None
-    floor = gradient_floor(spectrum(result.case.rank), result.plan, LEARNING_RATE)
+    floor_of = gradient_floor if result.strategy == "fedhm" else floor_of_segments
+    floor = floor_of(spectrum(result.case.rank), result.plan, LEARNING_RATE)
     return floor if floor > 1e-12 else 0.0
 
 
@@ -110,12 +120,13 @@ def write_history(results: list[Result], arguments: Arguments, path: Path) -> No
     """One row for every few rounds of each problem, plan and seed."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["problem", "rank_factors", "seed", "round", *Trace._fields])
-        for case, plan, trace in results:
+        writer.writerow(["problem", "rank_factors", "strategy", "seed", "round", *Trace._fields])
+        for case, plan, strategy, trace in results:
             for index, seed in enumerate(arguments.seeds):
                 for done in range(0, arguments.rounds + 1, WRITTEN_EVERY):
                     values = [f"{figure[index, done]:.6e}" for figure in trace]
-                    writer.writerow([case.title, " ".join(f"{factor:g}" for factor in plan), seed, done, *values])
+                    factors = " ".join(f"{factor:g}" for factor in plan)
+                    writer.writerow([case.title, factors, strategy, seed, done, *values])
 
 
 def table(results: list[Result], arguments: Arguments, seconds: float) -> str:
@@ -126,16 +137,20 @@ def table(results: list[Result], arguments: Arguments, seconds: float) -> str:
         "",
         f"After round {arguments.rounds}; mean ± standard deviation over seeds {seeds.replace(' ', ', ')}.",
     ]
-    heading = "| plan | ranks | gradient norm | in theory | mean gap | distance to W* | excess loss |"
+    heading = (
+        "| plan | ranks | strategy | gradient norm | in theory | mean gap | distance to W* | excess loss | turned |"
+    )
     for case in CASES:
-        lines += ["", f"## {case.title}", "", heading, "|---|---|---|---|---|---|---|"]
+        lines += ["", f"## {case.title}", "", heading, "|---|---|---|---|---|---|---|---|---|"]
         for result in results:
             if result.case == case:
                 ranks = ", ".join(str(rank_for((SIZE, SIZE), factor) or "whole") for factor in result.plan)
                 gradient, *others = [spread(np.asarray(figure)[:, -1]) for figure in result.trace]
                 theory = floor_in_theory(result)
                 exact = "" if theory is None else number(theory)
-                lines.append(f"| {' | '.join([plan_name(result.plan), ranks, gradient, exact, *others])} |")
+                lines.append(
+                    f"| {' | '.join([plan_name(result.plan), ranks, result.strategy, gradient, exact, *others])} |"
+                )
     lines += [
         "",
         f"Wall time {seconds:.0f} s for all, compilation included, on {os.cpu_count()} cores "
@@ -167,10 +182,10 @@ def write_figure(results: list[Result], path: Path) -> None:
             # The floors lie within a factor of two, too near for the axis of the others.
             near = axes.inset_axes((0.42, 0.2, 0.56, 0.65), xlim=(0, 60), ylim=(0.8, 2.4), title="the floors, linear")
             views.append(near)
-        for index, result in enumerate(results):
+        for result in results:
             if result.case == case:
                 for view in views:
-                    draw(view, result, f"C{index % len(PLANS)}")
+                    draw(view, result, f"C{PLANS.index(result.plan)}")
         axes.set_title(case.title, loc="left")
         axes.set(yscale="log", ylim=(1e-16, 10))
         axes.grid(alpha=0.25)
@@ -185,13 +200,15 @@ def write_figure(results: list[Result], path: Path) -> None:
 
 
 def draw(axes: "Axes", result: Result, colour: str) -> None:
-    """Mean over the seeds, their range, and the floor in theory (dotted)."""
+    """Mean over the seeds, their range, and the floor in theory (dotted); the merge by segments dashed."""
     gradient = np.asarray(result.trace.gradient)
     rounds = np.arange(gradient.shape[1])
-    axes.plot(rounds, gradient.mean(0), color=colour, label=plan_name(result.plan))
+    plain = result.strategy == "fedhm"
+    label = plan_name(result.plan) if plain else None
+    axes.plot(rounds, gradient.mean(0), color=colour, label=label, linestyle="-" if plain else "--")
     axes.fill_between(rounds, gradient.min(0), gradient.max(0), color=colour, alpha=0.2, linewidth=0)
     theory = floor_in_theory(result)
-    if theory:
+    if theory and plain:
         axes.axhline(theory, color=colour, linestyle=":", linewidth=0.8)
 
 

@@ -47,6 +47,25 @@ def resting_values(
     return (low + high) / 2
 
 
+def floor_of_segments(spectrum: np.ndarray, rank_factors: tuple[float, ...], learning_rate: float) -> float:
+    """The same under the merge by rank segments, which reaches all that somebody holds.
+
+    A direction is averaged over the clients that hold it, and each of these leaves it alone at its goal. So W* itself
+    is at rest where some tier holds the whole kernel, and otherwise W* truncated to the largest rank.
+
+    Args:
+        spectrum: as in `resting_values`.
+        rank_factors: likewise.
+        learning_rate: likewise; it does not matter.
+
+    Returns:
+        The norm.
+    """
+    ranks = [rank_for((len(spectrum), len(spectrum)), factor) for factor in rank_factors]
+    largest = len(spectrum) if None in ranks else max(rank for rank in ranks if rank is not None)
+    return float(np.linalg.norm(spectrum[largest:]))
+
+
 def gradient_floor(spectrum: np.ndarray, rank_factors: tuple[float, ...], learning_rate: float) -> float:
     """Norm of the global gradient at rest, ``||W - W*||_F``.
 

@@ -12,9 +12,9 @@ from jax import lax
 from experiments.convergence.problem import CLIENTS, SIZE, Problem, loss, objective
 from fedhm_jax import LowRankDense
 from fedhm_jax.data.client_data import Client
-from fedhm_jax.lowrank.decomposition import recover_tree
+from fedhm_jax.lowrank import input_basis, is_factors, recover, recover_tree, restrict
 from fedhm_jax.server.aggregation import Contribution
-from fedhm_jax.strategies import fedhm
+from fedhm_jax.strategies import STRATEGIES
 from fedhm_jax.strategies.base import Setting, State, Strategy
 
 LEARNING_RATE = 0.2
@@ -36,22 +36,26 @@ class Trace(NamedTuple):
         gap: mean over the clients of ``||W - [W]_r||_F``, r the client's rank.
         distance: ``||W - W*||_F``.
         excess: global objective above its minimum, which is zero.
+        turned: mean over the clients of ``||[W]_r - Q Q^T W||_F``, Q the r leading directions of the round before: how
+            far the decomposition turned their model away from the one that they trained.
     """
 
     gradient: jax.Array
     gap: jax.Array
     distance: jax.Array
     excess: jax.Array
+    turned: jax.Array
 
 
-@partial(jax.jit, static_argnames=("rank_factors", "rounds"))
-def train(problem: Problem, rank_factors: tuple[float, ...], rounds: int) -> Trace:
+@partial(jax.jit, static_argnames=("rank_factors", "rounds", "name"))
+def train(problem: Problem, rank_factors: tuple[float, ...], rounds: int, name: str = "fedhm") -> Trace:
     """All clients, every round, one step of gradient descent each.
 
     Args:
         problem: the clients.
         rank_factors: f of each tier; the clients are dealt out to the tiers in equal numbers.
         rounds: number of rounds.
+        name: of the strategy, FedHM or one of its variants.
 
     Returns:
         The trace.
@@ -59,14 +63,18 @@ def train(problem: Problem, rank_factors: tuple[float, ...], rounds: int) -> Tra
     params = {"map": {"kernel": problem.start}}
     shapes = jax.eval_shape(lambda: params)
     images = jax.ShapeDtypeStruct((1, SIZE), jnp.float32)  # for the rank plan, which looks at shapes alone
-    strategy = fedhm(Setting(LinearMap(), images, shapes, has_statistics=False, rank_factors=rank_factors))
+    setting = Setting(LinearMap(), images, shapes, has_statistics=False, rank_factors=rank_factors)
+    strategy = STRATEGIES[name].build(setting)
     tiers = np.array_split(np.arange(CLIENTS, dtype=np.int32), len(rank_factors))
 
-    def step(state: State, _: None) -> tuple[State, Trace]:
-        return one_round(strategy, state, problem, tiers), measure(strategy, state, problem, tiers)
+    def step(states: tuple[State, State], _: None) -> tuple[tuple[State, State], Trace]:
+        before, state = states
+        after = one_round(strategy, state, problem, tiers)
+        return (state, after), measure(strategy, before, state, problem, tiers)
 
-    state, trace = lax.scan(step, strategy.init(params, jax.random.key(0)), length=rounds)
-    last = measure(strategy, state, problem, tiers)
+    first = strategy.init(params, jax.random.key(0))
+    states, trace = lax.scan(step, (first, first), length=rounds)
+    last = measure(strategy, *states, problem, tiers)
     return jax.tree.map(lambda values, value: jnp.append(values, value), trace, last)
 
 
@@ -101,11 +109,12 @@ def one_round(strategy: Strategy, state: State, problem: Problem, tiers: list[np
     return strategy.aggregate(state, contributions, jnp.array([len(members) for members in tiers]))
 
 
-def measure(strategy: Strategy, state: State, problem: Problem, tiers: list[np.ndarray]) -> Trace:
+def measure(strategy: Strategy, before: State, state: State, problem: Problem, tiers: list[np.ndarray]) -> Trace:
     """The server's model in figures.
 
     Args:
         strategy: FedHM.
+        before: the server's state a round ago.
         state: the server's.
         problem: the clients.
         tiers: clients of each tier.
@@ -119,10 +128,23 @@ def measure(strategy: Strategy, state: State, problem: Problem, tiers: list[np.n
 
     weights = kernel(strategy.global_model(state))
     excess, gradient = jax.value_and_grad(objective)(weights, problem)
-    gaps = [jnp.linalg.norm(weights - kernel(strategy.tier_model(state, tier))) for tier in range(len(tiers))]
+    truncated = [kernel(strategy.tier_model(state, tier)) for tier in range(len(tiers))]
+
+    def turned(tier: int) -> jax.Array:
+        held = strategy.tier_model(before, tier)["map"]["kernel"]
+        if not is_factors(held):
+            return jnp.zeros(())
+        return jnp.linalg.norm(truncated[tier] - recover(restrict(weights, input_basis(held))))
+
+    def mean(values: list[jax.Array]) -> jax.Array:
+        return (
+            sum((value * len(members) for value, members in zip(values, tiers, strict=True)), jnp.zeros(())) / CLIENTS
+        )
+
     return Trace(
         gradient=jnp.linalg.norm(gradient),
-        gap=sum((gap * len(members) for gap, members in zip(gaps, tiers, strict=True)), jnp.zeros(())) / CLIENTS,
+        gap=mean([jnp.linalg.norm(weights - model) for model in truncated]),
         distance=jnp.linalg.norm(weights - problem.optimum),
         excess=excess,
+        turned=mean([turned(tier) for tier in range(len(tiers))]),
     )

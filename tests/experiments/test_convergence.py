@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from experiments.convergence.problem import CLIENTS, SAMPLES, SIZE, make_problem, objective, spectrum
-from experiments.convergence.theory import gradient_floor, resting_values
+from experiments.convergence.theory import floor_of_segments, gradient_floor, resting_values
 from experiments.convergence.training import LEARNING_RATE, train
 
 ROUNDS = 300
@@ -17,10 +17,9 @@ def float64():
         yield
 
 
-def last_round(plan, rank, skew=1.0):
-    return {
-        name: float(figure[-1]) for name, figure in train(make_problem(5, rank, skew), plan, ROUNDS)._asdict().items()
-    }
+def last_round(plan, rank, skew=1.0, strategy="fedhm"):
+    trace = train(make_problem(5, rank, skew), plan, ROUNDS, strategy)
+    return {name: float(figure[-1]) for name, figure in trace._asdict().items()}
 
 
 def test_the_optimum_is_that_of_least_squares():
@@ -93,3 +92,22 @@ def test_values_at_rest_of_two_tiers_in_closed_form():
 def test_own_curvature_has_a_floor_that_rises_as_ranks_fall():
     floors = [last_round((1.0, factor), SIZE, skew=3.0)["gradient"] for factor in (2.0, 8.0)]
     assert 0.5 < floors[0] < floors[1]
+
+
+def test_the_merge_by_segments_has_no_floor_where_somebody_holds_the_whole_kernel():
+    plan = (1.0, 8.0)
+    last = last_round(plan, SIZE, strategy="fedhm_segments")
+    assert floor_of_segments(spectrum(SIZE), plan, LEARNING_RATE) == 0
+    assert last["gradient"] < 1e-8
+    assert last["turned"] < 1e-8
+    # what the weak tier cannot hold, by Eckart and Young, for half of the clients
+    assert last["gap"] == pytest.approx(np.sqrt(np.sum(spectrum(SIZE)[2:] ** 2)) / 2, rel=1e-6)
+
+
+def test_without_a_whole_tier_fedhm_falls_to_the_smallest_rank_and_segments_to_the_largest():
+    plan = (2.0, 8.0)
+    floors = [np.sqrt(np.sum(spectrum(SIZE)[rank:] ** 2)) for rank in (2, 8)]
+    assert last_round(plan, SIZE)["gradient"] == pytest.approx(floors[0], rel=1e-4)
+    assert last_round(plan, SIZE, strategy="fedhm_segments")["gradient"] == pytest.approx(floors[1], rel=1e-3)
+    assert gradient_floor(spectrum(SIZE), plan, LEARNING_RATE) == pytest.approx(floors[0], rel=1e-4)
+    assert floor_of_segments(spectrum(SIZE), plan, LEARNING_RATE) == pytest.approx(floors[1])
