@@ -13,6 +13,9 @@ from fedhm_jax.results import TierCost
 COMPARED = ("worst tier", "mean of tiers", "global")
 """What strategies are compared by."""
 
+WORST_CLIENT = "worst client"
+"""Beside them, where it was asked for: accuracy on its own share of the test set."""
+
 CONFIDENCE = 0.95
 """Of the interval that a verdict rests on."""
 
@@ -113,7 +116,8 @@ def percent(accuracy: float | None) -> float:
 
 
 def accuracies(run: StudyRun) -> dict[str, float]:
-    """Accuracy after the last round in percent: the worst tier, the mean of the tiers, global, and every tier.
+    """Accuracy after the last round in percent: the worst tier, the mean of the tiers, the worst client where it was
+    asked for, global, and every tier.
 
     Args:
         run: a finished run.
@@ -121,15 +125,19 @@ def accuracies(run: StudyRun) -> dict[str, float]:
     Returns:
         Percent by column.
     """
-    last = {name: percent(value) for name, value in run.history[-1]["accuracy"].items()}
+    record = run.history[-1]
+    last = {name: percent(value) for name, value in record["accuracy"].items()}
     tiers = [last[name] for name in tier_names(run)]
-    return {"worst tier": min(tiers), "mean of tiers": statistics.fmean(tiers), **last}
+    worst = {WORST_CLIENT: percent(record["worst_client"])} if "worst_client" in record else {}
+    return {"worst tier": min(tiers), "mean of tiers": statistics.fmean(tiers), **worst, **last}
 
 
 def accuracy_columns(result: StudyResult, setting: str) -> list[str]:
-    """Columns of a setting's table of accuracy: what is compared, and every tier that any strategy has."""
-    tiers = {name: None for run in result.runs if run.setting == setting for name in tier_names(run)}
-    return [*COMPARED, *tiers]
+    """Columns of a setting's table of accuracy: what is compared, the worst client where any run was asked for it, and
+    every tier that any strategy has."""
+    runs = [run for run in result.runs if run.setting == setting]
+    worst = [WORST_CLIENT] if any("worst_client" in run.history[-1] for run in runs) else []
+    return [*COMPARED, *worst, *{name: None for run in runs for name in tier_names(run)}]
 
 
 def accuracy_spreads(result: StudyResult, setting: str) -> dict[str, dict[str, Spread]]:

@@ -28,6 +28,7 @@ from fedhm_jax.run.round_record import METRICS, test_record
 from fedhm_jax.run.seeds import can_share_a_program
 from fedhm_jax.run.trained import GLOBAL, Models, trained_models
 from fedhm_jax.run.watching import end_early, enter, tell
+from fedhm_jax.run.worst_client import WORST_CLIENT, worst_client_record
 from fedhm_jax.strategies import Setting, State, Strategy
 from fedhm_jax.trackers import Tracker, trackers_of
 from fedhm_jax.tree import Params
@@ -302,6 +303,6 @@ def _result(run: Run, history: Sequence[Record], state: State, models: Models) -
 def _final(run: Run, last: Record, state: State) -> Record:
     """Metrics of the last round; it was not evaluated if a callback has made it the last."""
     if METRICS[0] in last:
-        return {name: last[name] for name in METRICS}
+        return {name: last[name] for name in (*METRICS, WORST_CLIENT) if name in last}
     (tested,) = program_of([run]).evaluate(state)
-    return test_record(tested, ("global", *run.parts.plan.tier_names))
+    return {**test_record(tested, ("global", *run.parts.plan.tier_names)), **worst_client_record(run.parts, tested)}

@@ -338,6 +338,7 @@ def check_evaluation(case: Case, dtype: type, tolerance: float) -> None:
     server = to_numpy(received[0])
     names = ("global", *TIER_NAMES)
     assert set(found) == set(names)
+    of_class = [samples.test_labels == label for label in range(CLASSES)]
     for name, params, plan in zip(names, received, ({}, *network.plans), strict=True):
         metrics, model = found[name], twin.distribute(server, plan)
         model |= twin.static_statistics(network.layers, model, batches)
@@ -345,6 +346,8 @@ def check_evaluation(case: Case, dtype: type, tolerance: float) -> None:
         assert distance(np.asarray(predict(params)), logits) < tolerance, name
         np.testing.assert_allclose(metrics.loss, twin.losses(logits, samples.test_labels).sum(), rtol=tolerance)
         assert metrics.accuracy == twin.hits(logits, samples.test_labels, 1), name
+        by_class = [twin.hits(logits[rows], samples.test_labels[rows], 1) for rows in of_class]
+        assert metrics.by_class.tolist() == by_class, name
         assert metrics.top5 == twin.hits(logits, samples.test_labels, 5), name
         assert metrics.samples == len(samples.test_labels), name
 
