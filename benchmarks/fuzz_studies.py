@@ -31,7 +31,7 @@ _PLAIN: Mapping[str, tuple[Any, ...]] = {
     "description": ("B", "*", None),
     "strategies": (
         ["fedhm"],
-        ["fedhm", "fedavg", "centralised"],
+        ["fedhm", "fedavg", "centralised", "local_only"],
         [],
         ["fedhm", "fedhm"],
         ["fedsgd"],
@@ -48,7 +48,20 @@ _PLAIN: Mapping[str, tuple[Any, ...]] = {
     "grid": (3, {"local": 3}, {"": [1]}, {"a.b.c": [1]}),
     "strategy": ({}, {}, 3),
 }
-_NAMES = ("fedhm", "fedavg", "heterofl", "centralised", "mine", "fedhm-long", "a b", "../x", "", "x" * 101, "größe")
+_NAMES = (
+    "fedhm",
+    "fedavg",
+    "heterofl",
+    "centralised",
+    "local_only",
+    "mine",
+    "fedhm-long",
+    "a b",
+    "../x",
+    "",
+    "x" * 101,
+    "größe",
+)
 _BUILDERS = ("mine.py:build", "mine.py", ":", "", 3, "fedhm_jax.strategies:fedavg")
 
 
@@ -105,7 +118,7 @@ def studies(draw: st.DrawFn) -> dict[str, Any]:
     for key in chance.sample(sorted(set(_PLAIN) - ({"strategy"} if sensible else set())), chance.randint(0, 3)):
         study[key] = chance.choice(_PLAIN[key][:2] if sensible else _PLAIN[key])
     if chance.random() < 0.6:
-        names = chance.sample(_NAMES[:6] if sensible else _NAMES, chance.randint(1, 3))
+        names = chance.sample(_NAMES[:7] if sensible else _NAMES, chance.randint(1, 3))
         study["strategies"] = {name: variant(name) for name in names}
     if chance.random() < 0.4:
         study["grid"] = some(2, values)
@@ -130,7 +143,7 @@ def outcome_of_study(values: Mapping[str, Any]) -> Outcome:
         text = study_to_toml(study)
         if study_to_toml(study_from_dict(tomllib.loads(text))) != text:
             return Outcome("failed", f"read back as another study: {text}")
-        plan = Plan(study, _NOWHERE, dict.fromkeys(study.names), lambda config: (60, 20))
+        plan = Plan(study, _NOWHERE, dict.fromkeys(study.names), lambda config: (60, 60, 20))
         jobs = [*trial_jobs(plan), *final_jobs(plan, {})]
         places = [place for job in jobs for place in job.configs]
         if len(set(places)) < len(places) or any(len(place.name.encode()) > 255 for place in places):

@@ -11,6 +11,7 @@ from rich.table import Table
 from fedhm_jax.comparison import numbers
 from fedhm_jax.comparison.centralised import CENTRALISED
 from fedhm_jax.comparison.figures import curves_figure, tiers_figure
+from fedhm_jax.comparison.local_only import LOCAL_ONLY
 from fedhm_jax.comparison.markdown import listed, plain, table
 from fedhm_jax.comparison.page import html_page
 from fedhm_jax.comparison.provenance import config_blocks, environment, grid_blocks
@@ -130,7 +131,7 @@ def _setting_blocks(result: StudyResult, setting: str) -> list[str]:
 
 def _bounds(result: StudyResult, setting: str) -> list[str]:
     shown = [name for name in numbers.strategies_run(result, setting) if name in numbers.bounds(result, setting)]
-    full = [f"*{name}*" for name in shown if name != CENTRALISED]
+    full = [f"*{name}*" for name in shown if name not in (CENTRALISED, LOCAL_ONLY)]
     sentences = []
     if full:
         sentences.append(
@@ -142,6 +143,12 @@ def _bounds(result: StudyResult, setting: str) -> list[str]:
             f"*{CENTRALISED}* trains the full model on all data in one place, for as many rounds, each with as many "
             "samples as a cohort trains on in the mean, in batches of the same size and with the same optimizer. Its "
             "costs are those of one device of the strongest tier that holds all data."
+        )
+    if LOCAL_ONLY in shown:
+        sentences.append(
+            f"*{LOCAL_ONLY}* trains every client alone on its own samples, from the first model of its tier, for as "
+            "many rounds as a client takes part in on average. The accuracy of a tier is the mean over its clients, "
+            "each with its own model; there is no global one, and nothing is sent."
         )
     return sentences
 

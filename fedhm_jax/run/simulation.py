@@ -130,6 +130,7 @@ def simulate_seeds(
     strategy: Callable[[Setting], Strategy] | None = None,
     partition: Sequence[Any] | None = None,
     server_optimizer: optax.GradientTransformation | None = None,
+    init: Params | None = None,
     on_round: Sequence[Callable[[Record], None]] = (),
 ) -> tuple[SimulationResult, ...]:
     """Runs several seeds of one config as one program, compiled once; each result is that of a run of its own.
@@ -145,6 +146,7 @@ def simulate_seeds(
         strategy: as in `simulate`.
         partition: as in `simulate`.
         server_optimizer: as in `simulate`.
+        init: as in `simulate`; every seed starts from it.
         on_round: called with every record of every seed. A record's ``seconds`` are its share of the wall time.
 
     Returns:
@@ -170,7 +172,7 @@ def simulate_seeds(
         replace(config, server=replace(config.server, seed=seed), output=replace(config.output, folder=place))
         for seed, place in zip(seeds, places, strict=True)
     ]
-    given = HandedOver(data, model, strategy, partition, server_optimizer)
+    given = HandedOver(data, model, strategy, partition, server_optimizer, init)
     return simulate_together(configs, given, on_round=on_round)
 
 

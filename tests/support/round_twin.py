@@ -210,11 +210,9 @@ def draw_params(module: nn.Module, image_shape: tuple[int, int, int], dtype: typ
     return map_named(draw, shapes)
 
 
-def assemble(case: Case, samples: Samples, dtype: type, build: Callable[..., Strategy] = fedhm) -> Fast:
-    network, recipe = NETWORKS[case.network], case.recipe
-    module = build_module(case)
-
-    training = LocalTraining(
+def training_of(case: Case) -> LocalTraining:
+    recipe = case.recipe
+    return LocalTraining(
         optimizer=optimizer_by_name("sgd", recipe.momentum),
         batch_size=BATCH_SIZE,
         epochs=case.epochs,
@@ -223,6 +221,11 @@ def assemble(case: Case, samples: Samples, dtype: type, build: Callable[..., Str
         frobenius_decay=recipe.frobenius_decay,
         proximal=recipe.proximal,
     )
+
+
+def assemble(case: Case, samples: Samples, dtype: type, build: Callable[..., Strategy] = fedhm) -> Fast:
+    network, recipe = NETWORKS[case.network], case.recipe
+    module = build_module(case)
     params = draw_params(module, network.image_shape, dtype)
     setting = Setting(
         module,
@@ -237,7 +240,7 @@ def assemble(case: Case, samples: Samples, dtype: type, build: Callable[..., Str
         mean_samples=1.0 if case.history_samples is None else case.history_samples,
     )
     strategy = build(setting, history=case.history_samples is not None, plans=network.plans)
-    engine = build_engine(strategy, training, max(SIZES), TIER_NAMES, case.clients_per_chunk)
+    engine = build_engine(strategy, training_of(case), max(SIZES), TIER_NAMES, case.clients_per_chunk)
     return Fast(
         module,
         Engine(*(jax.jit(function) for function in engine)),
