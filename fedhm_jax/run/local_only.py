@@ -110,30 +110,38 @@ def simulate_alone(
     """
     for config in configs:
         check_config(config)
+
+    def notify(notice: str) -> None:
+        for callback in on_notice:
+            callback(notice)
+
     with kept_programs(configs[0].output.compilation_cache):
         runs = [prepare(config, given) for config in configs]
         for notice in dict.fromkeys(notice for run in runs for notice in run.parts.notices):
-            for callback in on_notice:
-                callback(notice)
+            notify(notice)
         first, capacity = runs[0].parts, max(int(run.parts.sampling.sizes.max()) for run in runs)
         programs = [
             jax.jit(build_alone(first.strategy, first.training, capacity, tier, first.mesh))
             for tier in range(len(first.plan.tier_names))
         ]
-        return tuple(_simulate(run, programs, on_round) for run in runs)
+        return tuple(_simulate(run, programs, on_round, notify) for run in runs)
 
 
-def _simulate(run: Run, programs: Sequence[Program], on_round: Sequence[Callable[[Record], None]]) -> SimulationResult:
+def _simulate(
+    run: Run,
+    programs: Sequence[Program],
+    on_round: Sequence[Callable[[Record], None]],
+    notify: Callable[[str], None],
+) -> SimulationResult:
     """One run, reported like any other."""
     config, sampling = run.parts.plan.config, run.parts.sampling
-    assert sampling.tier_of_client is not None
     with reporting(config if is_first() else replace(config, output=OutputConfig())) as report:
         plan = _plan(run)
         report.start(plan)
         started = time.perf_counter()
         own = local_rounds(config.server.rounds, sampling.cohort_size, len(sampling.sizes))
         rates = local_schedule(learning_rates(run), config.server.rounds, own)
-        tiers = [_train_tier(run, programs[tier], tier, rates) for tier in np.unique(sampling.tier_of_client).tolist()]
+        run, tiers = _train(run, programs, rates, notify)
         record = {**_record(run, plan, tiers, rates), "seconds": time.perf_counter() - started}
         report.round(record)
         tell(on_round, record, "in its only record")
@@ -150,26 +158,32 @@ def _plan(run: Run) -> RunPlan:
     return replace(plan, costs=costs, handed_over={**plan.handed_over, "strategy": _NAME})
 
 
-def _train_tier(run: Run, program: Program, tier: int, rates: Sequence[float]) -> _Tier:
-    """Trains a tier's clients, some at a time; fewer where they do not fit into memory and nobody chose how many."""
-    parts, side_by_side = run.parts, run.clients_per_chunk
-    members = np.flatnonzero(parts.sampling.tier_of_client == tier)
-    clients = members[np.argsort(-parts.sampling.sizes[members], kind="stable")].astype(np.int32)
+def _train(
+    run: Run, programs: Sequence[Program], rates: Sequence[float], notify: Callable[[str], None]
+) -> tuple[Run, list[_Tier]]:
+    """Trains all clients; fewer side by side where they do not fit into memory and nobody chose how many."""
+    config, tier_of_client = run.parts.plan.config, run.parts.sampling.tier_of_client
+    assert tier_of_client is not None
+    occupied = sorted(set(tier_of_client.tolist()))
+    automatic = config.server.clients_per_chunk is None and jax.process_count() == 1
     while True:
         try:
-            with reporting_out_of_memory(partial(training_error, parts.plan.config, side_by_side)):
-                return _Tier(tier, clients, *_train_clients(run, program, clients, rates, side_by_side))
+            with reporting_out_of_memory(partial(training_error, config, run.clients_per_chunk)):
+                return run, [_train_tier(run, programs[tier], tier, rates) for tier in occupied]
         except OutOfMemoryError as error:
-            if parts.plan.config.server.clients_per_chunk is not None or error.clients_per_chunk is None:
+            if not automatic or error.clients_per_chunk is None:
                 raise
-            side_by_side = error.clients_per_chunk
+            fewer = error.clients_per_chunk
+        notify(f"ran out of memory with {run.clients_per_chunk} clients side by side; trying {fewer}")
+        run = run._replace(clients_per_chunk=fewer)
 
 
-def _train_clients(
-    run: Run, program: Program, clients: np.ndarray, rates: Sequence[float], side_by_side: int
-) -> tuple[TrainMetrics, Metrics]:
-    devices = 1 if run.parts.mesh is None else run.parts.mesh.size
-    places = even_lanes(len(clients), side_by_side * devices)
+def _train_tier(run: Run, program: Program, tier: int, rates: Sequence[float]) -> _Tier:
+    """Trains a tier's clients, some at a time, the largest first."""
+    sampling, mesh = run.parts.sampling, run.parts.mesh
+    members = np.flatnonzero(sampling.tier_of_client == tier)
+    clients = members[np.argsort(-sampling.sizes[members], kind="stable")].astype(np.int32)
+    places = even_lanes(len(clients), run.clients_per_chunk * (1 if mesh is None else mesh.size))
     schedule, found = np.asarray(rates, run.data.mean.dtype), []
     for start in range(0, len(clients), places):
         some = clients[start : start + places]
@@ -177,7 +191,7 @@ def _train_clients(
         results = program(run.state, run.data, run.test, padded, np.int32(len(some)), schedule, run.key)
         wait(partial(jax.block_until_ready, results))
         found.append(_first(len(some), jax.device_get(results)))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
+    return _Tier(tier, clients, *jax.tree.map(lambda *leaves: np.concatenate(leaves), *found))
 
 
 def _first(count: int, results: Tree) -> Tree:
