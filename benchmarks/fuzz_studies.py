@@ -1,8 +1,9 @@
 """Does any study end in anything but a list of jobs or one sentence?
 
 ``python -m benchmarks.fuzz_studies --cases 5000`` draws studies with Hypothesis as a TOML file gives them: variants,
-builders, grids and settings, most near one that runs, some of them nonsense. Nothing is trained: a study that is taken
-must be written and read back as the same study, and lead to runs in folders of their own whose configs can be judged.
+builders, grids and settings, most near one that runs, some of them nonsense; to some of them clients are handed over.
+Nothing is trained: a study that is taken must be written and read back as the same study, and lead to runs in folders
+of their own whose configs can be judged.
 """
 
 import sys
@@ -10,7 +11,7 @@ import tomllib
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,10 +20,11 @@ import tyro
 from hypothesis import strategies as st
 
 from benchmarks.fuzz_configs import FIELDS, values_of
-from fedhm_jax import ConfigError
+from fedhm_jax import ConfigError, SimulationConfig
 from fedhm_jax.comparison.jobs import Plan, final_jobs, trial_jobs
 from fedhm_jax.comparison.study_file import study_from_dict, study_to_toml
 from fedhm_jax.config import check_config
+from fedhm_jax.run import HandedOver, with_given_clients
 
 _NOWHERE = Path("nowhere")
 
@@ -31,7 +33,7 @@ _PLAIN: Mapping[str, tuple[Any, ...]] = {
     "description": ("B", "*", None),
     "strategies": (
         ["fedhm"],
-        ["fedhm", "fedavg", "centralised"],
+        ["fedhm", "fedavg", "centralised", "local_only"],
         [],
         ["fedhm", "fedhm"],
         ["fedsgd"],
@@ -48,7 +50,21 @@ _PLAIN: Mapping[str, tuple[Any, ...]] = {
     "grid": (3, {"local": 3}, {"": [1]}, {"a.b.c": [1]}),
     "strategy": ({}, {}, 3),
 }
-_NAMES = ("fedhm", "fedavg", "heterofl", "centralised", "mine", "fedhm-long", "a b", "../x", "", "x" * 101, "größe")
+_NAMES = (
+    "fedhm",
+    "fedavg",
+    "heterofl",
+    "centralised",
+    "local_only",
+    "mine",
+    "fedhm-long",
+    "a b",
+    "../x",
+    "",
+    "x" * 101,
+    "größe",
+)
+_PARTITIONS: tuple[Any, ...] = (*[None] * 36, [[0, 1], [2]], [range(3)] * 20, 3, [])
 _BUILDERS = ("mine.py:build", "mine.py", ":", "", 3, "fedhm_jax.strategies:fedavg")
 
 
@@ -105,18 +121,19 @@ def studies(draw: st.DrawFn) -> dict[str, Any]:
     for key in chance.sample(sorted(set(_PLAIN) - ({"strategy"} if sensible else set())), chance.randint(0, 3)):
         study[key] = chance.choice(_PLAIN[key][:2] if sensible else _PLAIN[key])
     if chance.random() < 0.6:
-        names = chance.sample(_NAMES[:6] if sensible else _NAMES, chance.randint(1, 3))
+        names = chance.sample(_NAMES[:7] if sensible else _NAMES, chance.randint(1, 3))
         study["strategies"] = {name: variant(name) for name in names}
     if chance.random() < 0.4:
         study["grid"] = some(2, values)
     return study
 
 
-def outcome_of_study(values: Mapping[str, Any]) -> Outcome:
+def outcome_of_study(values: Mapping[str, Any], partition: Any = None) -> Outcome:
     """Reads, writes, reads and plans a study; no exception gets out.
 
     Args:
         values: as a TOML file gives them.
+        partition: clients' samples that are handed over; None for none.
 
     Returns:
         The outcome.
@@ -127,10 +144,13 @@ def outcome_of_study(values: Mapping[str, Any]) -> Outcome:
     """
     try:
         study = study_from_dict(values)
+        if partition is not None:
+            settings = {name: with_given_clients(config, partition) for name, config in study.settings.items()}
+            study = replace(study, settings=settings)
         text = study_to_toml(study)
         if study_to_toml(study_from_dict(tomllib.loads(text))) != text:
             return Outcome("failed", f"read back as another study: {text}")
-        plan = Plan(study, _NOWHERE, dict.fromkeys(study.names), lambda config: (60, 20))
+        plan = Plan(study, _NOWHERE, dict.fromkeys(study.names), _size, HandedOver(partition=partition))
         jobs = [*trial_jobs(plan), *final_jobs(plan, {})]
         places = [place for job in jobs for place in job.configs]
         if len(set(places)) < len(places) or any(len(place.name.encode()) > 255 for place in places):
@@ -145,8 +165,12 @@ def outcome_of_study(values: Mapping[str, Any]) -> Outcome:
     return Outcome("planned")
 
 
+def _size(config: SimulationConfig) -> tuple[int, int, int]:
+    return 60, 60, config.partition.clients or 20
+
+
 def outcomes(count: int, seed: int) -> list[tuple[dict[str, Any], Outcome]]:
-    """Draws studies and plans them.
+    """Draws studies and plans them, one in ten with clients that are handed over.
 
     Args:
         count: how many.
@@ -163,7 +187,11 @@ def outcomes(count: int, seed: int) -> list[tuple[dict[str, Any], Outcome]]:
         database=None,
         deadline=None,
     )
-    run = hypothesis.given(studies())(lambda study: found.append((study, outcome_of_study(study))))
+
+    def plan(study: dict[str, Any], partition: Any) -> None:
+        found.append((study, outcome_of_study(study, partition)))
+
+    run = hypothesis.given(studies(), st.sampled_from(_PARTITIONS))(plan)
     hypothesis.seed(seed)(settings(run))()
     return found
 

@@ -24,7 +24,8 @@ samples); to all of them the model was sent, and only from the rejected somethin
 the rounds in a row, up to this one, in which every update was rejected and the model stayed. ``simulated_seconds`` of
 the round on the clients' devices, and their running total ``total_simulated_seconds``. With privacy, ``epsilon`` of all
 rounds so far, at ``delta``. Rounds that were evaluated also have ``accuracy``, ``top5`` and ``loss`` (each in [0, 1] or
-nats), keyed by ``"global"`` and the tier names.
+nats), keyed by ``"global"`` and the tier names, and with ``evaluation.worst_client`` the ``worst_client``: the lowest
+accuracy in [0, 1] of a client on its own share of the test set (null if the test set has no class that a client holds).
 """
 
 
@@ -109,7 +110,8 @@ class SimulationResult:
     Attributes:
         config: the config that was run.
         history: one `Record` a round.
-        final: metrics after the last round: ``final["accuracy"]["global"]``, likewise ``top5`` and ``loss``.
+        final: metrics after the last round: ``final["accuracy"]["global"]``, likewise ``top5`` and ``loss``, and
+            ``worst_client`` where it is asked for.
         costs: one `TierCost` per tier.
         params: the full-rank global model, a Flax parameter tree.
         folder: where the run's files are, or None if none were written.

@@ -22,11 +22,12 @@ from fedhm_jax.config import (
 CENTRALISED = "centralised"
 """Its name among a study's strategies."""
 
-_SET = (
-    *("partition.", "tiers.", "strategy.", "aggregation.", "privacy.", "devices.deadline", "devices.dropout"),
-    *("local.proximal", "server.participation", "server.cohort_size", "server.optimizer", "server.learning_rate"),
+FEDERATION = (
+    *("strategy.", "aggregation.", "privacy.", "devices.deadline", "devices.dropout", "local.proximal"),
+    *("server.participation", "server.cohort_size", "server.optimizer", "server.learning_rate"),
     *("server.momentum", "server.second_moment", "server.epsilon"),
 )
+"""Beginnings of the config fields that mean nothing where nothing is merged, or say how much work a federation does."""
 
 
 def is_set_by_centralised(field: str) -> bool:
@@ -42,7 +43,7 @@ def is_set_by_centralised(field: str) -> bool:
         >>> is_set_by_centralised("local.proximal"), is_set_by_centralised("local.epochs")
         (True, False)
     """
-    return field.startswith(_SET)
+    return field.startswith(("partition.", "tiers.", "evaluation.worst_client", *FEDERATION))
 
 
 def centralised(config: SimulationConfig, samples: int, clients: int) -> SimulationConfig:
@@ -66,7 +67,7 @@ def centralised(config: SimulationConfig, samples: int, clients: int) -> Simulat
     passes = -(-local.epochs * samples * cohort // (clients * local.batch_size))
     return replace(
         config,
-        partition=PartitionConfig(clients=1),
+        partition=PartitionConfig("given" if config.partition.method == "given" else "iid", clients=1),
         tiers=replace(
             config.tiers,
             shares=None,
@@ -86,4 +87,6 @@ def centralised(config: SimulationConfig, samples: int, clients: int) -> Simulat
             cohort_size=1,
         ),
         devices=replace(config.devices, deadline=None, dropout=0.0),
+        # the mix of its one client is everybody's
+        evaluation=replace(config.evaluation, worst_client=False),
     )

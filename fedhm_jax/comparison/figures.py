@@ -43,7 +43,9 @@ def curves_figure(result: StudyResult, setting: str) -> "Figure":
     for row, (title, value) in enumerate((("Mean of the tiers", _mean_of_tiers), ("Global model", _global))):
         for axes, (x_label, x_of) in zip(panels[row], against, strict=True):
             for strategy in strategies_run(result, setting):
-                _draw_curve(axes, runs_of(result, setting, strategy), x_of, value, _style(result, strategy), strategy)
+                runs = runs_of(result, setting, strategy)
+                if value is not _global or "global" in runs[0].history[-1]["accuracy"]:
+                    _draw_curve(axes, runs, x_of, value, _style(result, strategy), strategy)
             label_axes(axes, title, x_label if row else "", "test accuracy [%]" if axes is panels[row][0] else "")
     for axes in panels[0]:  # few ticks, so that no two labels touch
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=axes is panels[0][0], min_n_ticks=1))
@@ -130,7 +132,8 @@ def _draw_curve(
     by_round = list(zip(*evaluated, strict=False))
     x = [statistics.fmean(x_of(record) for record in records) for records in by_round]
     y = [[value(run, record) for run, record in zip(runs, records, strict=True)] for records in by_round]
-    axes.plot(x, [statistics.fmean(values) for values in y], color=colour, linestyle=dashes, label=name)
+    marker = "o" if len(x) == 1 else None  # a line of one point would not be seen
+    axes.plot(x, [statistics.fmean(values) for values in y], color=colour, linestyle=dashes, marker=marker, label=name)
     if len(runs) > 1:
         low, high = [min(values) for values in y], [max(values) for values in y]
         axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)

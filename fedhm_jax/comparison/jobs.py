@@ -5,12 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fedhm_jax.comparison.centralised import CENTRALISED, centralised
+from fedhm_jax.comparison.local_only import LOCAL_ONLY, local_only
 from fedhm_jax.comparison.study import Study, Variant
 from fedhm_jax.comparison.study_checks import about
 from fedhm_jax.comparison.variants import Point, config_of, grid_of, point_name, points, value_name, without_rate
 from fedhm_jax.config import SimulationConfig
-from fedhm_jax.run import StrategyBuilder
+from fedhm_jax.run import HandedOver, StrategyBuilder, with_given_clients
 
 _TUNING_SEED = 1000
 """No seed of a final run should be this one; the held-out samples keep the test set out of the choice in any case."""
@@ -21,13 +24,15 @@ class Job(NamedTuple):
 
     Attributes:
         title: what they are, for messages.
+        strategy: its name in the study.
         configs: the config of each run by its folder.
-        builder: of one's own strategy; None for a built-in one.
+        given: what the runs take besides their configs.
     """
 
     title: str
+    strategy: str
     configs: dict[Path, SimulationConfig]
-    builder: StrategyBuilder | None
+    given: HandedOver
 
 
 class Plan(NamedTuple):
@@ -37,13 +42,16 @@ class Plan(NamedTuple):
         study: the study.
         folder: where its runs go.
         builders: by strategy, None for those that are built in.
-        size: numbers of training samples and of clients of a config; asked only where a config follows from them.
+        size: numbers of training samples, of those that clients hold, and of clients of a config; asked only where a
+            config follows from them.
+        given: what is handed over to all of the study.
     """
 
     study: Study
     folder: Path
     builders: Mapping[str, StrategyBuilder | None]
-    size: Callable[[SimulationConfig], tuple[int, int]]
+    size: Callable[[SimulationConfig], tuple[int, int, int]]
+    given: HandedOver = HandedOver()
 
 
 def trial_jobs(plan: Plan) -> list[Job]:
@@ -91,10 +99,10 @@ def _trials_of(plan: Plan, setting: str, variant: Variant) -> Iterable[Job]:
     for point in points(grid_of(plan.study, variant)):
         others = ", ".join(f"{field} {value_name(value)}" for field, value in without_rate(point).items())
         title = f"{setting}, {variant.name}: {others or 'learning rates'}"
-        job = jobs.setdefault(title, Job(title, {}, plan.builders[variant.name]))
         with about(title):
             config = _trial(plan, config_of(plan.study.settings[setting], variant, point))
             config = _as_run(plan, config, variant)
+            job = jobs.setdefault(title, Job(title, variant.name, {}, _given(plan, config, variant)))
         job.configs[trial_folder(plan.folder, setting, variant.name, point)] = config
     return jobs.values()
 
@@ -113,15 +121,32 @@ def _seeds_of(plan: Plan, setting: str, variant: Variant, point: Point) -> Job:
     title = f"{setting}, {variant.name}"
     with about(title):
         config = _as_run(plan, config_of(plan.study.settings[setting], variant, point), variant)
+        given = _given(plan, config, variant)
     configs = {
         run_folder(plan.folder, setting, variant.name, seed): _with(config, "server", seed=seed)
         for seed in plan.study.seeds
     }
-    return Job(title, configs, plan.builders[variant.name])
+    return Job(title, variant.name, configs, given)
 
 
 def _as_run(plan: Plan, config: SimulationConfig, variant: Variant) -> SimulationConfig:
-    return centralised(config, *plan.size(config)) if variant.name == CENTRALISED else config
+    """A strategy's config as it is, or the one that a frame derives from it."""
+    if variant.name == CENTRALISED:
+        _, samples, clients = plan.size(config)
+        return centralised(config, samples, clients)
+    return local_only(config) if variant.name == LOCAL_ONLY else config
+
+
+def _given(plan: Plan, config: SimulationConfig, variant: Variant) -> HandedOver:
+    """What a run takes besides its config; clients that are handed over, only where it does not deal for itself."""
+    given = plan.given._replace(strategy=plan.builders[variant.name])
+    if given.partition is None or config.partition.method != "given":
+        return given._replace(partition=None)
+    if variant.name == CENTRALISED:
+        everybody = np.unique(np.concatenate([np.asarray(part) for part in given.partition]))
+        return given._replace(partition=[everybody])
+    with_given_clients(config, given.partition)  # refuses another number of them, which a variant may ask for
+    return given
 
 
 def trial_folder(folder: Path, setting: str, strategy: str, point: Point) -> Path:

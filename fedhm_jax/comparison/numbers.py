@@ -6,12 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from fedhm_jax.comparison.centralised import CENTRALISED
+from fedhm_jax.comparison.local_only import LOCAL_ONLY
 from fedhm_jax.comparison.study import StudyResult, StudyRun
 from fedhm_jax.comparison.variants import strategy_name
 from fedhm_jax.results import TierCost
 
 COMPARED = ("worst tier", "mean of tiers", "global")
 """What strategies are compared by."""
+
+WORST_CLIENT = "worst client"
+"""Beside them, where it was asked for: accuracy on its own share of the test set."""
 
 CONFIDENCE = 0.95
 """Of the interval that a verdict rests on."""
@@ -69,9 +73,10 @@ def strategies_run(result: StudyResult, setting: str) -> list[str]:
 
 
 def bounds(result: StudyResult, setting: str) -> set[str]:
-    """Strategies that are shown, but not in the running: they ask of some client what its device could not do.
+    """Strategies that are shown, but not in the running: frames around those that are.
 
-    Centralised training always does, FedAvg of the full model where there is a tier of less than full rank.
+    Centralised training and clients that train alone always are, and FedAvg of the full model where there is a tier of
+    less than full rank: it asks of some client what its device could not do.
 
     Args:
         result: the study.
@@ -81,8 +86,8 @@ def bounds(result: StudyResult, setting: str) -> set[str]:
         Their names; the reference is never among them.
     """
     weak = max(result.study.settings[setting].tiers.rank_factors) > 1
-    above = {CENTRALISED, "fedavg"} if weak else {CENTRALISED}
-    return {variant.name for variant in result.study.variants if strategy_name(variant) in above} - {reference(result)}
+    frames = {CENTRALISED, LOCAL_ONLY, "fedavg"} if weak else {CENTRALISED, LOCAL_ONLY}
+    return {variant.name for variant in result.study.variants if strategy_name(variant) in frames} - {reference(result)}
 
 
 def reference(result: StudyResult) -> str:
@@ -113,7 +118,8 @@ def percent(accuracy: float | None) -> float:
 
 
 def accuracies(run: StudyRun) -> dict[str, float]:
-    """Accuracy after the last round in percent: the worst tier, the mean of the tiers, global, and every tier.
+    """Accuracy after the last round in percent: the worst tier, the mean of the tiers, the worst client where it was
+    asked for, global where there is such a model, and every tier.
 
     Args:
         run: a finished run.
@@ -121,15 +127,19 @@ def accuracies(run: StudyRun) -> dict[str, float]:
     Returns:
         Percent by column.
     """
-    last = {name: percent(value) for name, value in run.history[-1]["accuracy"].items()}
+    record = run.history[-1]
+    last = {name: percent(value) for name, value in record["accuracy"].items()}
     tiers = [last[name] for name in tier_names(run)]
-    return {"worst tier": min(tiers), "mean of tiers": statistics.fmean(tiers), **last}
+    worst = {WORST_CLIENT: percent(record["worst_client"])} if "worst_client" in record else {}
+    return {"worst tier": min(tiers), "mean of tiers": statistics.fmean(tiers), **worst, **last}
 
 
 def accuracy_columns(result: StudyResult, setting: str) -> list[str]:
-    """Columns of a setting's table of accuracy: what is compared, and every tier that any strategy has."""
-    tiers = {name: None for run in result.runs if run.setting == setting for name in tier_names(run)}
-    return [*COMPARED, *tiers]
+    """Columns of a setting's table of accuracy: what is compared, the worst client where any run was asked for it, and
+    every tier that any strategy has."""
+    runs = [run for run in result.runs if run.setting == setting]
+    worst = [WORST_CLIENT] if any("worst_client" in run.history[-1] for run in runs) else []
+    return [*COMPARED, *worst, *{name: None for run in runs for name in tier_names(run)}]
 
 
 def accuracy_spreads(result: StudyResult, setting: str) -> dict[str, dict[str, Spread]]:
@@ -191,7 +201,8 @@ def verdicts(result: StudyResult, setting: str) -> list[Verdict]:
         setting: one of its settings.
 
     Returns:
-        Three verdicts a rival; none for a rival that shares no finished seed with the reference.
+        Three verdicts a rival, fewer where one has no global model; none for a rival that shares no finished seed with
+        the reference.
     """
     ours = {run.seed: accuracies(run) for run in runs_of(result, setting, reference(result))}
     outside = {reference(result), *bounds(result, setting)}
@@ -199,7 +210,10 @@ def verdicts(result: StudyResult, setting: str) -> list[Verdict]:
     for rival in [name for name in strategies_run(result, setting) if name not in outside]:
         theirs = {run.seed: accuracies(run) for run in runs_of(result, setting, rival)}
         shared = [seed for seed in ours if seed in theirs]
-        for column in COMPARED if shared else ():
+        both = [
+            column for column in COMPARED if all(column in runs[seed] for runs in (ours, theirs) for seed in shared)
+        ]
+        for column in both if shared else ():
             found.append(_verdict(rival, column, [ours[seed][column] - theirs[seed][column] for seed in shared]))
     return found
 
@@ -249,7 +263,7 @@ def _last(run: StudyRun, *names: str) -> float:
 
 
 def relative_costs(result: StudyResult, setting: str) -> dict[str, list[tuple[TierCost, dict[str, float | None]]]]:
-    """Each strategy's cost of every tier, with its ratio to the reference's (None if that has not run).
+    """Each strategy's cost of every tier, with its ratio to the reference's (None if that has not run, or is 0).
 
     Args:
         result: the study.
@@ -262,7 +276,8 @@ def relative_costs(result: StudyResult, setting: str) -> dict[str, list[tuple[Ti
     of_tier = {cost.tier: cost for cost in ours[0].costs} if ours else {}
 
     def ratio(cost: TierCost, name: str) -> float | None:
-        return getattr(cost, name) / getattr(of_tier[cost.tier], name) if cost.tier in of_tier else None
+        base = getattr(of_tier[cost.tier], name) if cost.tier in of_tier else 0
+        return getattr(cost, name) / base if base else None
 
     return {
         strategy: [

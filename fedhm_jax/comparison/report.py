@@ -11,6 +11,7 @@ from rich.table import Table
 from fedhm_jax.comparison import numbers
 from fedhm_jax.comparison.centralised import CENTRALISED
 from fedhm_jax.comparison.figures import curves_figure, tiers_figure
+from fedhm_jax.comparison.local_only import LOCAL_ONLY
 from fedhm_jax.comparison.markdown import listed, plain, table
 from fedhm_jax.comparison.page import html_page
 from fedhm_jax.comparison.provenance import config_blocks, environment, grid_blocks
@@ -21,7 +22,8 @@ from fedhm_jax.reporting import format_bytes, format_count
 
 
 def write_comparison(result: StudyResult, folder: Path) -> None:
-    """Writes report.md, report.html, results.csv and figures/ into a study's folder, in place of older ones.
+    """Writes report.md, report.html, results.csv and figures/ into a study's folder, in place of older ones; and
+    worst_clients.csv where runs were asked for their worst client.
 
     Args:
         result: the study; settings without a finished run are left out.
@@ -42,6 +44,8 @@ def write_comparison(result: StudyResult, folder: Path) -> None:
     _replace(folder / "report.md", text)
     _replace(folder / "report.html", html_page(result.study.name, text, figures))
     _replace(folder / "results.csv", _csv(result))
+    if any(_with_worst_client(result, setting) for setting in _settings(result)):
+        _replace(folder / "worst_clients.csv", _worst_clients_csv(result))
 
 
 def print_comparison(result: StudyResult) -> None:
@@ -67,7 +71,8 @@ def comparison_table(result: StudyResult, setting: str) -> Table:
     Returns:
         A table with a row per strategy.
     """
-    columns = [name for name in numbers.accuracy_columns(result, setting) if name in numbers.COMPARED]
+    shown_here = (*numbers.COMPARED, numbers.WORST_CLIENT)
+    columns = [name for name in numbers.accuracy_columns(result, setting) if name in shown_here]
     shown = Table(title=f"{setting}: test accuracy after the last round [%]", title_justify="left")
     shown.add_column("strategy")
     for column in columns:
@@ -112,6 +117,7 @@ def _setting_blocks(result: StudyResult, setting: str) -> list[str]:
         _in_words(result.study.settings[setting]),
         _accuracy(result, setting),
         *_bounds(result, setting),
+        *_worst_client(result, setting),
         f"![Accuracy of every tier](figures/{setting}-tiers.png)",
         f"![Accuracy against rounds, bytes, work and time](figures/{setting}-curves.png)",
         *_verdict_blocks(result, setting),
@@ -125,7 +131,7 @@ def _setting_blocks(result: StudyResult, setting: str) -> list[str]:
 
 def _bounds(result: StudyResult, setting: str) -> list[str]:
     shown = [name for name in numbers.strategies_run(result, setting) if name in numbers.bounds(result, setting)]
-    full = [f"*{name}*" for name in shown if name != CENTRALISED]
+    full = [f"*{name}*" for name in shown if name not in (CENTRALISED, LOCAL_ONLY)]
     sentences = []
     if full:
         sentences.append(
@@ -138,7 +144,26 @@ def _bounds(result: StudyResult, setting: str) -> list[str]:
             "samples as a cohort trains on in the mean, in batches of the same size and with the same optimizer. Its "
             "costs are those of one device of the strongest tier that holds all data."
         )
+    if LOCAL_ONLY in shown:
+        sentences.append(
+            f"*{LOCAL_ONLY}* trains every client alone on its own samples, from the first model of its tier, for as "
+            "many rounds as a client takes part in on average. The accuracy of a tier is the mean over its clients, "
+            "each with its own model; there is no global one, and nothing is sent."
+        )
     return sentences
+
+
+def _with_worst_client(result: StudyResult, setting: str) -> bool:
+    return numbers.WORST_CLIENT in numbers.accuracy_columns(result, setting)
+
+
+def _worst_client(result: StudyResult, setting: str) -> list[str]:
+    if not _with_worst_client(result, setting):
+        return []
+    return [
+        "Worst client: the lowest accuracy of a client on its own share of the test set, which is the test set in the "
+        "mix of classes that the client trains on; each client is judged by the model of its tier."
+    ]
 
 
 def _in_words(config: SimulationConfig) -> str:
@@ -264,6 +289,20 @@ def _csv(result: StudyResult) -> str:
                 writer.writerow(
                     [run.setting, run.strategy, run.seed, rate, record["round"], *metrics, *totals, *chosen]
                 )
+    return text.getvalue()
+
+
+def _worst_clients_csv(result: StudyResult) -> str:
+    """One row for each run and evaluated round."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["setting", "strategy", "seed", "round", "worst_client"])
+    writer.writerows(
+        [run.setting, run.strategy, run.seed, record["round"], record["worst_client"]]
+        for run in result.runs
+        for record in run.history
+        if "worst_client" in record
+    )
     return text.getvalue()
 
 

@@ -5,11 +5,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flax import linen as nn
 
 from fedhm_jax.comparison.builders import builder_of, builder_source
+from fedhm_jax.comparison.handed_over import keep, refuse_others
 from fedhm_jax.comparison.jobs import Job, Plan, final_jobs, run_folder, trial_jobs
+from fedhm_jax.comparison.local_only import LOCAL_ONLY
 from fedhm_jax.comparison.progress import study_progress
 from fedhm_jax.comparison.report import write_comparison
 from fedhm_jax.comparison.study import Study, StudyResult, StudyRun, Trial
@@ -21,7 +24,7 @@ from fedhm_jax.data import Dataset
 from fedhm_jax.errors import ConfigError, OutOfMemoryError
 from fedhm_jax.reporting import is_finished, print_notice, read_run
 from fedhm_jax.results import Record
-from fedhm_jax.run import HandedOver, check_run, simulate_together
+from fedhm_jax.run import HandedOver, check_run, simulate_alone, simulate_together, with_given_clients
 
 Show = Callable[[str, Record], None]
 
@@ -32,6 +35,8 @@ def compare(
     *,
     data: Dataset | None = None,
     model: nn.Module | None = None,
+    partition: Sequence[Any] | None = None,
+    init: Any = None,
     progress: bool = False,
 ) -> StudyResult:
     """Runs a study and writes its report; finished runs of an earlier call are not run again.
@@ -44,6 +49,9 @@ def compare(
         folder: where; ``runs/<name of the file>`` if None.
         data: images and labels in place of every setting's ``data``.
         model: a linen module in place of every setting's ``model``.
+        partition: sample indices of each client in place of every setting's ``partition``, see docs/clients.md.
+        init: parameters that every run starts from, in place of fresh ones, as in `fedhm_jax.simulate`. Clients and
+            first parameters must be given again when a study goes on; others are refused.
         progress: show what is left, and how long it will take.
 
     Returns:
@@ -70,22 +78,29 @@ def compare(
     elif folder is None:
         raise ConfigError.of("folder", None, "given for a study that is not read from a file")
     check_study(study)
-    folder = Path(folder)
+    folder, given = Path(folder), HandedOver(data, model, partition=partition, init=init)
+    # First of all, for without its clients a study may not even pass the checks.
+    if (folder / "study.toml").exists():
+        refuse_others(folder, given)
+    if partition is not None:
+        study = replace(
+            study, settings={name: with_given_clients(config, partition) for name, config in study.settings.items()}
+        )
     builders = {variant.name: builder_of(variant, study.folder) for variant in study.variants}
-    plan = Plan(study, folder, builders, partial(_size, data, model, {}))
+    plan = Plan(study, folder, builders, partial(_size, given, {}), given)
     trials, final = trial_jobs(plan), final_jobs(plan, {})
-    _check([*trials, *final], data, model)
-    _open(study, folder)
+    _check([*trials, *final])
+    _open(study, folder, given)
     _keep_builders(study, folder)
     with study_progress(_rounds_left([*trials, *final]), progress) as show:
         for job in trials:
             _check_finished(job)
-            _run(job, data, model, show, progress)
+            _run(job, show, progress)
         tuned = judge(study, folder)
         for job in final_jobs(plan, chosen_points(tuned)):
             _check_finished(job)
             if _unfinished(job):
-                _run(job, data, model, show, progress)
+                _run(job, show, progress)
                 write_comparison(_result(study, folder, tuned), folder)
     result = _result(study, folder, tuned)
     write_comparison(result, folder)
@@ -93,19 +108,20 @@ def compare(
 
 
 def _size(
-    data: Dataset | None,
-    model: nn.Module | None,
-    known: dict[tuple[DataConfig, PartitionConfig], tuple[int, int]],
+    given: HandedOver,
+    known: dict[tuple[DataConfig, PartitionConfig], tuple[int, int, int]],
     config: SimulationConfig,
-) -> tuple[int, int]:
-    """Numbers of training samples and of clients of a config; each data set is loaded once."""
+) -> tuple[int, int, int]:
+    """Numbers of training samples, of those that clients hold, and of clients of a config; each data set is loaded
+    once."""
     key = config.data, config.partition
     if key not in known:
         check_config(config)
         # FedAvg trains any model: what is asked here must not depend on the strategy
         plainest = replace(config, strategy=replace(config.strategy, name="fedavg"))
-        parts = check_run(plainest, HandedOver(data, model))
-        known[key] = len(parts.dataset.train_labels), len(parts.dealt)
+        dealt = given.partition if config.partition.method == "given" else None
+        parts = check_run(plainest, given._replace(partition=dealt))
+        known[key] = len(parts.dataset.train_labels), sum(map(len, parts.dealt)), len(parts.dealt)
     return known[key]
 
 
@@ -122,10 +138,15 @@ def _check_finished(job: Job) -> None:
 
 
 def _rounds_left(jobs: Sequence[Job]) -> int:
-    return sum(config.server.rounds for job in jobs for config in _unfinished(job).values())
+    """Clients that train alone report once."""
+    return sum(
+        1 if job.strategy == LOCAL_ONLY else config.server.rounds
+        for job in jobs
+        for config in _unfinished(job).values()
+    )
 
 
-def _check(jobs: Sequence[Job], data: Dataset | None, model: nn.Module | None) -> None:
+def _check(jobs: Sequence[Job]) -> None:
     """Raises what any run that is still to come would raise, before the first is started."""
     for job in jobs:
         with about(job.title):
@@ -133,10 +154,10 @@ def _check(jobs: Sequence[Job], data: Dataset | None, model: nn.Module | None) -
             for config in missing:
                 check_config(config)
             if missing:
-                check_run(missing[0], HandedOver(data, model, job.builder))
+                check_run(missing[0], job.given)
 
 
-def _open(study: Study, folder: Path) -> None:
+def _open(study: Study, folder: Path, given: HandedOver) -> None:
     """Makes the folder, or makes sure that it holds this study."""
     wanted, file = study_to_toml(study), folder / "study.toml"
     if folder.exists() and not folder.is_dir():
@@ -150,6 +171,7 @@ def _open(study: Study, folder: Path) -> None:
         raise ConfigError.of("folder", str(folder), "a new folder, or one with this study's study.toml")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        keep(folder, given)
         _write(file, wanted)
     except OSError as error:
         raise ConfigError.of("folder", str(folder), f"a folder that can be made ({error.strerror})") from error
@@ -184,7 +206,7 @@ def _write(file: Path, text: str) -> None:
     os.replace(part, file)
 
 
-def _run(job: Job, data: Dataset | None, model: nn.Module | None, show: Show, progress: bool) -> None:
+def _run(job: Job, show: Show, progress: bool) -> None:
     """Runs what is missing; a run's folder gets its name only when it is complete."""
     missing = _unfinished(job)
     if not missing:
@@ -196,7 +218,8 @@ def _run(job: Job, data: Dataset | None, model: nn.Module | None, show: Show, pr
     told: list[Callable[[str], None]] = [lambda notice: print_notice(f"{job.title}: {notice}")] if progress else []
     shown = [lambda record: show(job.title, record)]
     try:
-        simulate_together(configs, HandedOver(data, model, job.builder), on_round=shown, on_notice=told)
+        simulate_all = simulate_alone if job.strategy == LOCAL_ONLY else simulate_together
+        simulate_all(configs, job.given, on_round=shown, on_notice=told)
     except OutOfMemoryError as error:
         raise OutOfMemoryError(f"{job.title}: {error}", error.clients_per_chunk) from error
     for place, part in parts.items():

@@ -5,9 +5,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from fedhm_jax.comparison.centralised import CENTRALISED, is_set_by_centralised
 from fedhm_jax.comparison.study import RATE, Study, Variant
-from fedhm_jax.comparison.variants import BUILT_IN, changed, grid_of, point_name, value_name
+from fedhm_jax.comparison.variants import BUILT_IN, changed, follows, grid_of, point_name, value_name
 from fedhm_jax.config import SimulationConfig
 from fedhm_jax.errors import ConfigError
 
@@ -99,11 +98,11 @@ def _check_variant(variant: Variant, study: Study) -> None:
         changed(SimulationConfig(), variant.changes)
     _check_kind(variant, where)
     for field, value in variant.changes.items():
-        if variant.name == CENTRALISED and is_set_by_centralised(field):
+        if follows(variant, field):
             raise ConfigError.of(f"{where}.{field}", value, "unset, for it follows from the federation's config")
         if field in variant.grid:
             raise ConfigError.of(f"{where}.{field}", value, f"unset when {where}.grid has it")
-    if variant.name == CENTRALISED and (idle := [field for field in variant.grid if is_set_by_centralised(field)]):
+    if idle := [field for field in variant.grid if follows(variant, field)]:
         raise ConfigError.of(f"{where}.grid.{idle[0]}", variant.grid[idle[0]], "unset, for it makes no difference")
     _check_grid(f"{where}.grid", variant.grid, study)
 

@@ -2,14 +2,18 @@
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, get_args, get_type_hints
 
 from fedhm_jax.comparison.centralised import CENTRALISED, is_set_by_centralised
+from fedhm_jax.comparison.local_only import LOCAL_ONLY, is_set_by_local_only
 from fedhm_jax.comparison.study import RATE, Study, Variant
 from fedhm_jax.config import SimulationConfig, StrategyConfig, config_from_dict
 
-BUILT_IN: tuple[str, ...] = (*get_args(get_type_hints(StrategyConfig)["name"]), CENTRALISED)
+_FRAMES: Mapping[str, Callable[[str], bool]] = {CENTRALISED: is_set_by_centralised, LOCAL_ONLY: is_set_by_local_only}
+"""What is no federation, and of each which config fields follow from the federation's."""
+
+BUILT_IN: tuple[str, ...] = (*get_args(get_type_hints(StrategyConfig)["name"]), *_FRAMES)
 """Names that stand for a strategy without saying more."""
 
 Point = Mapping[str, Any]
@@ -30,6 +34,23 @@ def strategy_name(variant: Variant) -> str | None:
         ('fedhm', 'fedavg')
     """
     return None if variant.builder is not None else variant.changes.get("strategy.name", variant.name)
+
+
+def follows(variant: Variant, field: str) -> bool:
+    """Whether a config field of a variant follows from the federation's config, and is not to be set.
+
+    Args:
+        variant: the variant; only frames have such fields.
+        field: dotted path.
+
+    Returns:
+        The answer.
+
+    Example:
+        >>> follows(Variant("centralised"), "local.proximal"), follows(Variant("fedavg"), "local.proximal")
+        (True, False)
+    """
+    return variant.name in _FRAMES and _FRAMES[variant.name](field)
 
 
 def changed(config: SimulationConfig, changes: Mapping[str, Any]) -> SimulationConfig:
@@ -68,13 +89,13 @@ def config_of(config: SimulationConfig, variant: Variant, point: Point) -> Simul
         point: what changes the result.
 
     Returns:
-        The config; that of `centralised` is still to be derived from it.
+        The config; that of a frame is still to be derived from it.
 
     Raises:
         ConfigError: as in `changed`.
     """
     name = strategy_name(variant)
-    named = {} if name in (None, CENTRALISED) else {"strategy.name": name}
+    named = {} if name is None or name in _FRAMES else {"strategy.name": name}
     return changed(changed(config, {**named, **variant.changes}), point)
 
 
@@ -93,9 +114,11 @@ def grid_of(study: Study, variant: Variant) -> dict[str, tuple[Any, ...]]:
         >>> grid_of(study, Variant("fedhm", {"local.proximal": 0.2}))
         {'local.learning_rate': (0.1, 1.0)}
     """
-    shared = {field: values for field, values in shared_grid(study).items() if field not in variant.changes}
-    if variant.name == CENTRALISED:
-        shared = {field: values for field, values in shared.items() if not is_set_by_centralised(field)}
+    shared = {
+        field: values
+        for field, values in shared_grid(study).items()
+        if field not in variant.changes and not follows(variant, field)
+    }
     return {field: tuple(values) for field, values in {**shared, **variant.grid}.items() if len(values) > 0}
 
 

@@ -254,6 +254,8 @@ class EvaluationConfig:
     """Test samples per batch."""
     statistics_samples: int = 2000
     """Training samples used to re-estimate batch-norm statistics before evaluation (batch_static)."""
+    worst_client: bool = False
+    """Also record the lowest accuracy of a client on its own share of the test set: the test set in the mix of classes that the client trains on, judged by the model of its tier."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from fedhm_jax.data.dataset import Dataset
 from fedhm_jax.data.image_file import read_image
 from fedhm_jax.data.own_clients import given, natural
 from fedhm_jax.data.partition import label_counts, partition
-from fedhm_jax.data.sources import hold_out, load_dataset
+from fedhm_jax.data.sources import hold_out, load_dataset, without_held_out
 
 __all__ = [
     "Batch",
@@ -38,4 +38,5 @@ __all__ = [
     "partition",
     "place_clients",
     "read_image",
+    "without_held_out",
 ]

@@ -1,5 +1,6 @@
 """Loads a data set by name."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -93,10 +94,45 @@ def hold_out(dataset: Dataset, samples: int) -> Dataset:
     available = len(dataset.train_labels)
     if samples >= available:
         raise ConfigError.of("data.holdout", samples, f"below {available}, the number of training samples")
-    order = np.random.default_rng(_SUBSET_SEED).permutation(available)
-    tested, kept = np.sort(order[:samples]), np.sort(order[samples:])
+    tested, kept = _split_off(available, samples)
     images, labels = dataset.train_images[tested], dataset.train_labels[tested]
     return _with_train(dataset, kept)._replace(test_images=images, test_labels=labels)
+
+
+def without_held_out(parts: Sequence[np.ndarray], available: int, samples: int) -> list[np.ndarray]:
+    """Clients' samples as `hold_out` leaves them: those that are held out are nobody's, the others are renumbered.
+
+    Args:
+        parts: indices of each client's training samples before.
+        available: number of training samples before.
+        samples: how many are held out.
+
+    Returns:
+        Indices of each client's training samples after.
+
+    Raises:
+        ConfigError: a client is left without samples.
+
+    Example:
+        >>> parts = without_held_out([np.arange(50), np.arange(50, 100)], available=100, samples=20)
+        >>> np.concatenate(parts).tolist() == list(range(80))
+        True
+    """
+    _, kept = _split_off(available, samples)
+    places = np.full(available, -1)
+    places[kept] = np.arange(len(kept))
+    left = [places[part][places[part] >= 0] for part in parts]
+    for client, part in enumerate(left):
+        if len(part) == 0:
+            allowed = f"so small that every client keeps a sample; partition[{client}] would keep none"
+            raise ConfigError.of("data.holdout", samples, allowed)
+    return left
+
+
+def _split_off(available: int, samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which training samples are held out, and which are left; the same ones in every run."""
+    order = np.random.default_rng(_SUBSET_SEED).permutation(available)
+    return np.sort(order[:samples]), np.sort(order[samples:])
 
 
 def _load_from_files(

@@ -1,5 +1,6 @@
 """A round as a pure function of state, data, cohort and key, on one device or many."""
 
+from fedhm_jax.engine.alone import build_alone
 from fedhm_jax.engine.distributed import is_first, join, keep_watch
 from fedhm_jax.engine.evaluation import EvaluationData, Metrics, TrainingImages, place_evaluation, static_statistics
 from fedhm_jax.engine.round import Engine, RoundStep, build_engine
@@ -11,6 +12,7 @@ __all__ = [
     "Metrics",
     "RoundStep",
     "TrainingImages",
+    "build_alone",
     "build_engine",
     "client_mesh",
     "is_first",

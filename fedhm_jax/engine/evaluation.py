@@ -51,12 +51,14 @@ class Metrics(NamedTuple):
     Attributes:
         loss: summed cross-entropy in nats.
         accuracy: number of samples whose label has the largest logit.
+        by_class: (classes,) the same number for the samples of each class.
         top5: number of samples whose label is among the five largest logits.
         samples: number of samples.
     """
 
     loss: jax.Array
     accuracy: jax.Array
+    by_class: jax.Array
     top5: jax.Array
     samples: jax.Array
 
@@ -151,13 +153,14 @@ def evaluate_model(
     def batch_metrics(batch: tuple[jax.Array, jax.Array, jax.Array]) -> Metrics:
         images, labels, mask = batch
         logits = network.predict(params, statistics, normalise(images, data.mean, data.std), mask)
-        values = Metrics(
-            loss=cross_entropy(logits, labels),
-            accuracy=in_top(logits, labels, 1).astype(mask.dtype),
-            top5=in_top(logits, labels, 5).astype(mask.dtype),
-            samples=jnp.ones_like(mask),
+        found = in_top(logits, labels, 1).astype(mask.dtype) * mask
+        return Metrics(
+            loss=(cross_entropy(logits, labels) * mask).sum(),
+            accuracy=found.sum(),
+            by_class=jnp.zeros(logits.shape[-1], mask.dtype).at[labels].add(found),
+            top5=(in_top(logits, labels, 5).astype(mask.dtype) * mask).sum(),
+            samples=mask.sum(),
         )
-        return jax.tree.map(lambda value: (value * mask).sum(), values)
 
     return _sum_over_batches(batch_metrics, (test.images, test.labels, test.mask), share)
 

@@ -46,7 +46,7 @@ def training_figure(history: Sequence[Record]) -> "Figure":
     by_round, by_traffic, loss = figure.subplots(1, 3)
     rounds = [record["round"] for record in evaluated]
     traffic = [_traffic(record) / size for record in evaluated]
-    for name in ("global", *tiers):
+    for name in evaluated[0]["accuracy"]:
         accuracy = [100 * record["accuracy"][name] for record in evaluated]
         _draw(by_round, rounds, accuracy, name, styles[name])
         _draw(by_traffic, traffic, accuracy, name, styles[name])

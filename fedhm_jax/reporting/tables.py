@@ -21,7 +21,11 @@ def accuracy_table(result: SimulationResult) -> Table:
     """
     final = result.final
     rounds = len(result.history)
-    table = Table(title=f"Test set after {rounds} round{'s' if rounds != 1 else ''}", title_justify="left")
+    table = Table(
+        title=f"Test set after {rounds} round{'s' if rounds != 1 else ''}", title_justify="left", caption_justify="left"
+    )
+    if "worst_client" in final:
+        table.caption = f"Worst client, on its own share of the test set: {_fixed(final['worst_client'], 100, 2)} %"
     table.add_column("model")
     for heading in ("accuracy [%]", "top-5 [%]", "loss [nats]"):
         table.add_column(heading, justify="right")

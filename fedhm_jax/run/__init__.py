@@ -1,6 +1,8 @@
 """One simulation on the host: from config to parts, rounds, checkpoints and results."""
 
+from fedhm_jax.run.data_preparation import with_given_clients
 from fedhm_jax.run.handed_over import HandedOver
+from fedhm_jax.run.local_only import simulate_alone
 from fedhm_jax.run.model_file import ModelFile, write_model_file
 from fedhm_jax.run.model_folder import load_run, stored_model
 from fedhm_jax.run.preparation import check_run
@@ -18,9 +20,11 @@ __all__ = [
     "find_start",
     "load_run",
     "simulate",
+    "simulate_alone",
     "simulate_seeds",
     "simulate_together",
     "stored_config",
     "stored_model",
+    "with_given_clients",
     "write_model_file",
 ]

@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 
 from fedhm_jax.config import DataConfig, PartitionConfig, SimulationConfig, check_types, number_of_clients
-from fedhm_jax.data import Dataset, dataset_from_arrays, given, hold_out, load_dataset, natural, partition
+from fedhm_jax.data import (
+    Dataset,
+    dataset_from_arrays,
+    given,
+    hold_out,
+    load_dataset,
+    natural,
+    partition,
+    without_held_out,
+)
 from fedhm_jax.errors import ConfigError
 
 
@@ -96,10 +105,11 @@ def deal(
         if handed_over is None:
             reason = "another one, unless simulate(partition=...) gives each client's samples; give them again to go on"
             raise ConfigError.of("partition.method", "given", reason)
-        if data.holdout is not None:
-            reason = "unset with simulate(partition=...), whose indices count all training samples"
-            raise ConfigError.of("data.holdout", data.holdout, reason)
-        return given(handed_over, len(dataset.train_labels))
+        # The lists count the samples before some were held out.
+        held = data.holdout or 0
+        available = len(dataset.train_labels) + held
+        parts = given(handed_over, available)
+        return without_held_out(parts, available, held) if held else parts
     if dealing.method == "natural":
         if dataset.train_clients is None:
             reason = f"another one for data that do not say whose the samples are, as {dataset.name!r}"

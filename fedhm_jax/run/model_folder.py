@@ -136,12 +136,14 @@ def read_finished(folder: Path) -> FinishedRun:
         The run.
 
     Raises:
-        ConfigError: no finished run.
+        ConfigError: no finished run, or one without models.
     """
     if not is_finished(folder):
         unfinished = (folder / "config.toml").exists()
         hint = f"; simulate(resume={str(folder)!r}) goes on with this one" if unfinished else ""
         raise ConfigError.of("run", str(folder), f"the folder of a finished run{hint}")
+    if not (folder / "models").is_dir():
+        raise ConfigError.of("run", str(folder), "the folder of a run that keeps its models; clients alone keep none")
     return read_run(folder)
 
 

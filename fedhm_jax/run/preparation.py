@@ -170,7 +170,7 @@ def check_run(config: SimulationConfig, given: HandedOver = NOTHING) -> RunParts
         rule=rule,
         account=build_account(config, len(dealt), sampling.cohort_size),
         sampling=sampling,
-        client_seconds=_client_seconds(config, plan.costs, sampling.sizes),
+        client_seconds=client_seconds_of(config, plan.costs, sampling.sizes),
         statistics_seed=statistics_seed,
         mesh=mesh,
         plan=plan,
@@ -270,8 +270,17 @@ def _clients_by_tier(tiers: Sequence[Tier], sampling: CohortSampling) -> list[fl
     return tier_sizes(tiers, clients).tolist()
 
 
-def _client_seconds(config: SimulationConfig, costs: Sequence[TierCost], sizes: np.ndarray) -> np.ndarray:
-    """(tiers, clients) simulated seconds of a client's round."""
+def client_seconds_of(config: SimulationConfig, costs: Sequence[TierCost], sizes: np.ndarray) -> np.ndarray:
+    """Simulated seconds of every client's round in every tier.
+
+    Args:
+        config: the run's.
+        costs: what a client carries, one a tier.
+        sizes: (clients,) samples of each client.
+
+    Returns:
+        (tiers, clients).
+    """
     local, devices = config.local, config.devices
     samples = samples_trained(sizes, local.batch_size, local.epochs, local.steps)
     profile_fields = (devices.flops, devices.download, devices.upload, devices.latency)

@@ -11,6 +11,7 @@ from fedhm_jax.results import Record, TierCost
 from fedhm_jax.run.preparation import Run
 from fedhm_jax.run.program import Evaluation, RoundMetrics
 from fedhm_jax.run.round_plan import RoundPlan
+from fedhm_jax.run.worst_client import worst_client_record
 from fedhm_jax.server import PrivacyAccount
 
 METRICS = ("accuracy", "top5", "loss")
@@ -49,6 +50,7 @@ def round_record(
         "simulated_seconds": simulated,
         "total_simulated_seconds": previous.get("total_simulated_seconds", 0.0) + simulated,
         **test_record(tested, names),
+        **worst_client_record(run.parts, tested),
         "seconds": seconds,
     }
 

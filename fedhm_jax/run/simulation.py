@@ -28,6 +28,7 @@ from fedhm_jax.run.round_record import METRICS, test_record
 from fedhm_jax.run.seeds import can_share_a_program
 from fedhm_jax.run.trained import GLOBAL, Models, trained_models
 from fedhm_jax.run.watching import end_early, enter, tell
+from fedhm_jax.run.worst_client import WORST_CLIENT, worst_client_record
 from fedhm_jax.strategies import Setting, State, Strategy
 from fedhm_jax.trackers import Tracker, trackers_of
 from fedhm_jax.tree import Params
@@ -129,6 +130,7 @@ def simulate_seeds(
     strategy: Callable[[Setting], Strategy] | None = None,
     partition: Sequence[Any] | None = None,
     server_optimizer: optax.GradientTransformation | None = None,
+    init: Params | None = None,
     on_round: Sequence[Callable[[Record], None]] = (),
 ) -> tuple[SimulationResult, ...]:
     """Runs several seeds of one config as one program, compiled once; each result is that of a run of its own.
@@ -144,6 +146,7 @@ def simulate_seeds(
         strategy: as in `simulate`.
         partition: as in `simulate`.
         server_optimizer: as in `simulate`.
+        init: as in `simulate`; every seed starts from it.
         on_round: called with every record of every seed. A record's ``seconds`` are its share of the wall time.
 
     Returns:
@@ -169,7 +172,7 @@ def simulate_seeds(
         replace(config, server=replace(config.server, seed=seed), output=replace(config.output, folder=place))
         for seed, place in zip(seeds, places, strict=True)
     ]
-    given = HandedOver(data, model, strategy, partition, server_optimizer)
+    given = HandedOver(data, model, strategy, partition, server_optimizer, init)
     return simulate_together(configs, given, on_round=on_round)
 
 
@@ -302,6 +305,6 @@ def _result(run: Run, history: Sequence[Record], state: State, models: Models) -
 def _final(run: Run, last: Record, state: State) -> Record:
     """Metrics of the last round; it was not evaluated if a callback has made it the last."""
     if METRICS[0] in last:
-        return {name: last[name] for name in METRICS}
+        return {name: last[name] for name in (*METRICS, WORST_CLIENT) if name in last}
     (tested,) = program_of([run]).evaluate(state)
-    return test_record(tested, ("global", *run.parts.plan.tier_names))
+    return {**test_record(tested, ("global", *run.parts.plan.tier_names)), **worst_client_record(run.parts, tested)}

@@ -8,9 +8,21 @@ from dataclasses import replace
 import pytest
 from flax import linen as nn
 
-from fedhm_jax import ConfigError, DataConfig, SimulationConfig, Variant, compare, read_study
+from fedhm_jax import (
+    ConfigError,
+    DataConfig,
+    LocalConfig,
+    PartitionConfig,
+    SimulationConfig,
+    Variant,
+    compare,
+    load_run,
+    read_study,
+)
 from fedhm_jax.comparison.runner import _keep_builders, _size
 from fedhm_jax.comparison.study_file import study_from_dict
+from fedhm_jax.config import refuse_handed_over
+from fedhm_jax.run import HandedOver
 from fedhm_jax.strategies import fedavg, fedavg_low_rank
 
 TEXT = """
@@ -24,8 +36,10 @@ model = {name = "mlp", hidden = [8]}
 tiers.rank_factors = [1, 2]
 partition.clients = 4
 local = {epochs = 3, batch_size = 10}
+evaluation.worst_client = true
 server = {rounds = 1, cohort_size = 2}
 [strategies.centralised]
+[strategies.local_only]
 [strategies.mine]
 builder = "mine.py:build"
 local.weight_decay = 0.01
@@ -97,8 +111,45 @@ def test_centralised_training_has_one_client_and_the_work_of_the_cohort(finished
     assert alone.history[-1]["accuracy"]["f1"] == alone.history[-1]["accuracy"]["f2"]
 
 
+def test_clients_alone_do_their_share_of_the_work_and_send_nothing(finished):
+    alone = run_of(finished, "local_only")
+    (record,) = alone.history
+    assert record["clients"] == {"f1": 2, "f2": 2}
+    # one round of two clients of four: at least one each, of three passes over 40 samples
+    f1, f2 = (120 * 2 * cost.train_macs for cost in alone.costs)
+    assert record["total_macs"] == f1 + f2
+    assert record["total_bytes_down"] == record["total_bytes_up"] == 0
+    assert {cost.bytes_up for cost in alone.costs} == {0}
+    assert set(record["accuracy"]) == {"f1", "f2"}
+    # the larger model at ten to the ten operations a second, two a multiply-accumulate, three passes, and no waiting
+    assert record["total_simulated_seconds"] == pytest.approx(2 * 3 * alone.costs[0].train_macs * 120 / 1e10)
+
+
+def test_the_report_has_the_frame_and_the_worst_client(finished):
+    text = (finished.folder / "report.md").read_text()
+    assert "*local_only* trains every client alone" in text
+    heading, _, *lines = [line for line in text.splitlines() if line.startswith("|")][:5]
+    assert heading == "| strategy | worst tier | mean of tiers | global | worst client | f1 | f2 |"
+    rows = {cells[1]: cells[2:-1] for cells in ([cell.strip() for cell in line.split("|")] for line in lines)}
+    alone = run_of(finished, "local_only").history[-1]
+    assert rows["*local_only*"][2:4] == ["-", f"{100 * alone['worst_client']:.2f}"]  # there is no global model
+    assert rows["centralised"][3] == "-"
+    lines = (finished.folder / "worst_clients.csv").read_text().splitlines()
+    assert lines[0] == "setting,strategy,seed,round,worst_client"
+    assert {line.split(",")[1] for line in lines[1:]} == {"local_only", "mine"}
+
+
+def test_models_of_clients_alone_are_not_kept(finished):
+    place = finished.folder / "runs/default/local_only/seed-0"
+    with pytest.raises(ConfigError, match=r"^run is '.*', but must be the folder of a run that keeps its models"):
+        load_run(place)
+    with pytest.raises(ConfigError, match="of a run that was given strategy local_only"):
+        refuse_handed_over(place / "config.toml")
+
+
 def test_a_finished_study_goes_on_and_finds_nothing_to_do(again, monkeypatch):
     monkeypatch.setattr("fedhm_jax.comparison.runner.simulate_together", None)
+    monkeypatch.setattr("fedhm_jax.comparison.runner.simulate_alone", None)
     report = (again / "runs/report.md").read_bytes()
     compare(again / "variants.toml", again / "runs")
     assert (again / "runs/report.md").read_bytes() == report
@@ -173,5 +224,9 @@ def test_samples_are_counted_whatever_the_strategy():
     known = {}
     config = SimulationConfig(data=DataConfig(train_samples=500))
     held = replace(config, data=replace(config.data, holdout=100))
-    assert [_size(None, Plain(), known, each) for each in (config, held, config)] == [(500, 20), (400, 20), (500, 20)]
+    sizes = [_size(HandedOver(model=Plain()), known, each) for each in (config, held, config)]
+    assert sizes == [(500, 500, 20), (400, 400, 20), (500, 500, 20)]
     assert len(known) == 2
+    lists = HandedOver(model=Plain(), partition=[[0, 1, 2], [2, 3]])
+    given = replace(config, partition=PartitionConfig("given", clients=2), local=LocalConfig(batch_size=2))
+    assert _size(lists, {}, given) == (500, 5, 2)

@@ -216,6 +216,58 @@ def test_who_is_an_upper_bound():
     assert row(section(text, "iid"), "*centralised*")[1] == "98.00 ± 1.41"
 
 
+def alone_run(seed: int) -> StudyRun:
+    """Clients that train alone: one record after the last round, without a global model and without traffic."""
+    run = made_run("local_only", seed, final=(0, 90 - seed, 70))
+    last = {**run.history[-1], "total_bytes_down": 0, "total_bytes_up": 0}
+    for name in ("accuracy", "loss"):
+        last[name] = {tier: last[name][tier] for tier in ("f1", "f4")}
+    return replace(run, history=[last], costs=[replace(cost, bytes_down=0, bytes_up=0) for cost in run.costs])
+
+
+def test_clients_alone_are_a_frame_without_a_global_model():
+    made = made_result(("fedhm", "heterofl"), seeds=(0, 1, 2))
+    study = replace(made.study, strategies=("fedhm", "heterofl", "local_only"))
+    result = StudyResult(study, [*made.runs, *map(alone_run, (0, 1, 2))])
+    assert bounds(result, "iid") == {"local_only"}
+    text = comparison_markdown(result)
+    assert row(section(text, "iid"), "*local_only*")[1:] == [
+        "70.00 ± 0.00", "79.50 ± 0.50", "-", "89.00 ± 1.00", "70.00 ± 0.00",
+    ]  # fmt: skip
+    assert best_strategies(result, "iid")["f1"] == "fedhm"
+    assert {verdict.rival for verdict in verdicts(result, "iid")} == {"heterofl"}
+    tiers, globe = (curves_figure(result, "iid").axes[place] for place in (0, 4))
+    assert [line.get_label() for line in globe.get_lines()] == ["fedhm", "heterofl"]
+    alone = tiers.get_lines()[2]
+    assert (alone.get_xdata(), alone.get_ydata(), alone.get_marker()) == ([2], [79.5], "o")
+    assert tiers_figure(result, "iid").axes[0].patches
+
+
+def test_clients_alone_as_the_reference_are_compared_by_what_they_have():
+    made = made_result(("fedhm",), seeds=(0, 1, 2))
+    study = replace(made.study, strategies=("fedhm", "local_only"), reference="local_only")
+    result = StudyResult(study, [*made.runs, *map(alone_run, (0, 1, 2))])
+    assert [verdict.column for verdict in verdicts(result, "iid")] == ["worst tier", "mean of tiers"]
+    assert relative_costs(result, "iid")["fedhm"][1][1] == {"parameters": 0.2, "bytes_down": None, "macs": 0.2}
+    assert "### Does local_only win?" in comparison_markdown(result)
+
+
+def test_the_worst_client_is_a_column_where_it_was_asked_for(tmp_path):
+    made = made_result(("fedhm", "heterofl"))
+    for run in made.runs[:2]:
+        run.history[-1]["worst_client"] = 0.4 + 0.1 * run.seed
+    write_comparison(made, tmp_path)
+    accuracy = section((tmp_path / "report.md").read_text(encoding="utf-8"), "iid")
+    assert row(accuracy, "strategy")[4] == "worst client"
+    assert (row(accuracy, "fedhm")[4], row(accuracy, "heterofl")[4]) == ("**45.00 ± 7.07**", "-")
+    assert "each client is judged by the model of its tier" in accuracy
+    assert (tmp_path / "worst_clients.csv").read_text().splitlines() == [
+        "setting,strategy,seed,round,worst_client", "iid,fedhm,0,2,0.4", "iid,fedhm,1,2,0.5",
+    ]  # fmt: skip
+    write_comparison(made_result(("fedhm",)), tmp_path / "without")
+    assert not (tmp_path / "without/worst_clients.csv").exists()
+
+
 def test_a_tier_that_a_strategy_does_not_have_is_a_dash():
     result = made_result(("fedhm", "heterofl"))
     weak = [cost for cost in result.runs[2].costs if cost.tier == "f1"]

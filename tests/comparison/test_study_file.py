@@ -98,7 +98,7 @@ DOCS = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="u
 def test_the_documented_study_is_one():
     (text,) = re.findall(r"```toml\n(.*?)```", DOCS, re.DOTALL)
     study = study_from_dict(tomllib.loads(text))
-    assert study.names == ("fedhm", "heterofl", "fedhm-long", "fedhm-proximal", "changes", "centralised")
+    assert study.names == ("fedhm", "heterofl", "fedhm-long", "fedhm-proximal", "changes", "centralised", "local_only")
     assert study.settings["skewed"].local.epochs == 2
     assert study.variants[2].changes["local.epochs"] == 4
 

@@ -107,7 +107,8 @@ def test_grids_of_variants():
 
 def plan_of(study):
     def size(config):
-        return 1000 - (config.data.holdout or 0), 20
+        left = 1000 - (config.data.holdout or 0)
+        return left, left, 20
 
     return Plan(study, Path("folder"), dict.fromkeys(study.names), size)
 

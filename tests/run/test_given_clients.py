@@ -176,9 +176,9 @@ def private(delta):
             "server.cohort_size is 4, but must be at most the number of clients (3)",
         ),
         (
-            replace(CONFIG, data=DataConfig(holdout=3)),
+            replace(CONFIG, data=DataConfig(holdout=29)),
             {"partition": LISTS},
-            "data.holdout is 3, but must be unset with simulate(partition=...), whose indices count all training",
+            "data.holdout is 29, but must be so small that every client keeps a sample; partition[",
         ),
         (
             replace(CONFIG, partition=PartitionConfig("given")),

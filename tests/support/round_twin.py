@@ -210,11 +210,9 @@ def draw_params(module: nn.Module, image_shape: tuple[int, int, int], dtype: typ
     return map_named(draw, shapes)
 
 
-def assemble(case: Case, samples: Samples, dtype: type, build: Callable[..., Strategy] = fedhm) -> Fast:
-    network, recipe = NETWORKS[case.network], case.recipe
-    module = build_module(case)
-
-    training = LocalTraining(
+def training_of(case: Case) -> LocalTraining:
+    recipe = case.recipe
+    return LocalTraining(
         optimizer=optimizer_by_name("sgd", recipe.momentum),
         batch_size=BATCH_SIZE,
         epochs=case.epochs,
@@ -223,6 +221,11 @@ def assemble(case: Case, samples: Samples, dtype: type, build: Callable[..., Str
         frobenius_decay=recipe.frobenius_decay,
         proximal=recipe.proximal,
     )
+
+
+def assemble(case: Case, samples: Samples, dtype: type, build: Callable[..., Strategy] = fedhm) -> Fast:
+    network, recipe = NETWORKS[case.network], case.recipe
+    module = build_module(case)
     params = draw_params(module, network.image_shape, dtype)
     setting = Setting(
         module,
@@ -237,7 +240,7 @@ def assemble(case: Case, samples: Samples, dtype: type, build: Callable[..., Str
         mean_samples=1.0 if case.history_samples is None else case.history_samples,
     )
     strategy = build(setting, history=case.history_samples is not None, plans=network.plans)
-    engine = build_engine(strategy, training, max(SIZES), TIER_NAMES, case.clients_per_chunk)
+    engine = build_engine(strategy, training_of(case), max(SIZES), TIER_NAMES, case.clients_per_chunk)
     return Fast(
         module,
         Engine(*(jax.jit(function) for function in engine)),
@@ -338,6 +341,7 @@ def check_evaluation(case: Case, dtype: type, tolerance: float) -> None:
     server = to_numpy(received[0])
     names = ("global", *TIER_NAMES)
     assert set(found) == set(names)
+    of_class = [samples.test_labels == label for label in range(CLASSES)]
     for name, params, plan in zip(names, received, ({}, *network.plans), strict=True):
         metrics, model = found[name], twin.distribute(server, plan)
         model |= twin.static_statistics(network.layers, model, batches)
@@ -345,6 +349,8 @@ def check_evaluation(case: Case, dtype: type, tolerance: float) -> None:
         assert distance(np.asarray(predict(params)), logits) < tolerance, name
         np.testing.assert_allclose(metrics.loss, twin.losses(logits, samples.test_labels).sum(), rtol=tolerance)
         assert metrics.accuracy == twin.hits(logits, samples.test_labels, 1), name
+        by_class = [twin.hits(logits[rows], samples.test_labels[rows], 1) for rows in of_class]
+        assert metrics.by_class.tolist() == by_class, name
         assert metrics.top5 == twin.hits(logits, samples.test_labels, 5), name
         assert metrics.samples == len(samples.test_labels), name
 
