@@ -8,6 +8,7 @@ from experiments.cifar100_resnet34 import prove
 from experiments.costs import tier_costs
 from experiments.stand_in import SHAPES
 from fedhm_jax import read_config, read_study
+from fedhm_jax.comparison.study_checks import check_study
 from fedhm_jax.config.config_file import read_toml
 from fedhm_jax.config.validation import check_config
 
@@ -38,13 +39,19 @@ def test_configs_are_valid(path):
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
-def test_studies_are_valid_and_compare_all_strategies(path):
+def test_studies_are_valid(path):
     study = read_study(path)
+    check_study(study)
     for config in study.settings.values():
         check_config(config)
-        assert config.data.name in SHAPES
-    assert set(study.strategies) == ALL_STRATEGIES
+        assert config.data.name in {*SHAPES, "npz"}
     assert len(study.seeds) >= 3
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_studies_of_methods_compare_all_of_their_time(path):
+    if path.parent.name != "headroom":  # which sets sizes of one model side by side
+        assert set(read_study(path).names) >= ALL_STRATEGIES
 
 
 @pytest.mark.parametrize("strategy", sorted(ALL_STRATEGIES))
