@@ -24,7 +24,7 @@ def training_figure(history: Sequence[Record]) -> "Figure":
     """Accuracy against rounds and against traffic, and training loss against rounds, per tier.
 
     Args:
-        history: the rounds of a run, in order; at least one was evaluated.
+        history: the rounds of a run, in order.
 
     Returns:
         A figure with three panels: accuracy by round, accuracy by bytes sent both ways so far, training loss by round.
@@ -46,7 +46,7 @@ def training_figure(history: Sequence[Record]) -> "Figure":
     by_round, by_traffic, loss = figure.subplots(1, 3)
     rounds = [record["round"] for record in evaluated]
     traffic = [_traffic(record) / size for record in evaluated]
-    for name in evaluated[0]["accuracy"]:
+    for name in evaluated[0]["accuracy"] if evaluated else ():
         accuracy = [100 * record["accuracy"][name] for record in evaluated]
         _draw(by_round, rounds, accuracy, name, styles[name])
         _draw(by_traffic, traffic, accuracy, name, styles[name])
