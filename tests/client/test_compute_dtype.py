@@ -45,6 +45,7 @@ def test_gradients_are_float32_and_close(norm):
     assert (flat(exact) != flat(low)).any()
 
 
+@pytest.mark.long
 def test_small_steps_are_not_lost():
     """Steps too small for bfloat16's 8 bits still move the float32 parameters, as far as float32 steps do."""
     config = SimulationConfig(

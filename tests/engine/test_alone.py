@@ -75,7 +75,11 @@ def row(index: int, results: tuple[Any, Any]) -> tuple[Any, Any]:
     return jax.tree.map(lambda leaf: np.asarray(leaf)[index], results)
 
 
-@pytest.mark.parametrize(("clients", "count"), [(CLIENTS[:1], 1), ((*CLIENTS, 0), 4)], ids=["one", "side by side"])
+@pytest.mark.parametrize(
+    ("clients", "count"),
+    [pytest.param(CLIENTS[:1], 1, marks=pytest.mark.long), ((*CLIENTS, 0), 4)],
+    ids=["one", "side by side"],
+)
 def test_every_client_is_trained_as_if_there_were_no_other(clients: Sequence[int], count: int) -> None:
     with jax.enable_x64(True):
         results = train_alone(clients, count)

@@ -70,7 +70,9 @@ def compiled(chunk=1, steps=None, name="mlp"):
 RATE = jnp.float32(0.05)
 
 
-@pytest.mark.parametrize(("name", "chunk"), [("mlp", 2), ("mlp", 3), ("mlp", 16), ("cnn", 3)])
+@pytest.mark.parametrize(
+    ("name", "chunk"), [("mlp", 2), ("mlp", 3), ("mlp", 16), pytest.param("cnn", 3, marks=pytest.mark.long)]
+)
 def test_chunks_of_clients_do_not_change_the_round(data, chunk, name):
     sampled = cohort((4, 2, 0), (5, 3, 1))
     programs = [compiled(chunk=size, name=name) for size in (1, chunk)]

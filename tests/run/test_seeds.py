@@ -58,6 +58,7 @@ def test_runs_of_unequal_learning_rate_share_a_program():
         assert farthest(result.params, simulate(config).params) < 1e-6
 
 
+@pytest.mark.long
 def test_batching_gives_the_same_results_as_one_by_one(monkeypatch):
     results = {}
     for backend in ("cpu", "gpu"):

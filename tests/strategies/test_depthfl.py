@@ -124,7 +124,11 @@ def prefix(server: twin.Params, model: Model, depth: int) -> twin.Params:
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize(("model", "depths"), [(MLP, (2, 2, 1)), (CNN, (3, 2, 1))], ids=["mlp", "cnn, batch norm"])
+@pytest.mark.parametrize(
+    ("model", "depths"),
+    [(MLP, (2, 2, 1)), pytest.param(CNN, (3, 2, 1), marks=pytest.mark.long)],
+    ids=["mlp", "cnn, batch norm"],
+)
 def test_heads_learn_from_labels_and_from_each_other(model, depths):
     strategy = depthfl(setting_of(model), depths=depths, distillation=0.7)
     state = noisy_state(strategy, model)
