@@ -222,7 +222,8 @@ def _record(run: Run, plan: RunPlan, tiers: Sequence[_Tier], rates: Sequence[flo
 
 
 def _summed(metrics: Metrics) -> Metrics:
-    return Metrics(*(np.sum(values, axis=0, dtype=float) for values in metrics))
+    summed: Metrics = jax.tree.map(lambda values: np.sum(values, axis=0, dtype=float), metrics)
+    return summed
 
 
 def _worst_client(run: Run, tiers: Sequence[_Tier]) -> Record:
