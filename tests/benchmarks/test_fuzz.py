@@ -95,6 +95,7 @@ def test_an_error_behind_the_checks_is_found(monkeypatch, tmp_path):
     assert (outcome.kind, outcome.field) == ("failed", "ZeroDivisionError")
 
 
+@pytest.mark.long
 def test_whole_numbers_beyond_32_bits_pass_for_floats(tmp_path):
     large = {"weight_decay": 2**40, "proximal": 2**40, "frobenius_decay": 2**40, "learning_rate": 1}
     limits = AggregationConfig(clip=2**40, reject=2**40)

@@ -69,11 +69,13 @@ def last(result, strategy):
     return found.history[-1]
 
 
+@pytest.mark.long
 def test_every_run_starts_from_the_parameters(finished):
     still = load_run(finished.folder / "runs/mine/still/seed-0").params
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-7), still, parameters(3))
 
 
+@pytest.mark.long
 def test_clients_hold_their_lists_in_every_strategy(finished):
     macs = 16 * 8 + 8 * 3
     assert last(finished, "still")["total_macs"] == (20 + 14 + 20) * macs
@@ -83,6 +85,7 @@ def test_clients_hold_their_lists_in_every_strategy(finished):
     assert {run.config.partition.method for run in finished.runs} == {"given"}
 
 
+@pytest.mark.long
 def test_what_is_held_out_is_in_no_list(finished):
     """Trial runs: ten of sixty samples are held out, and the clients train on what is left of theirs."""
     (text,) = (finished.folder / "trials/mine/local_only/learning-rate-0.1/costs.csv").read_text().splitlines()[1:2]
@@ -93,6 +96,7 @@ def test_what_is_held_out_is_in_no_list(finished):
     assert text.startswith("f1,1.0")
 
 
+@pytest.mark.long
 def test_the_same_goes_on_and_finds_nothing_to_do(finished, monkeypatch):
     monkeypatch.setattr("fedhm_jax.comparison.runner.simulate_together", None)
     monkeypatch.setattr("fedhm_jax.comparison.runner.simulate_alone", None)
@@ -101,6 +105,7 @@ def test_the_same_goes_on_and_finds_nothing_to_do(finished, monkeypatch):
     assert run(read_study(finished.folder / "study.toml"), finished.folder).runs == finished.runs
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -120,6 +125,7 @@ def test_others_are_refused_in_a_sentence_that_says_what_to_pass(finished, chang
     assert (finished.folder / "report.md").read_bytes() == before
 
 
+@pytest.mark.long
 def test_a_study_that_began_without_does_not_go_on_with(finished, tmp_path):
     shutil.copytree(finished.folder, tmp_path / "copy")
     (tmp_path / "copy/handed_over.json").unlink()
@@ -146,6 +152,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, monkeypa
     assert not (tmp_path / "study").exists()
 
 
+@pytest.mark.long
 def test_a_variant_deals_for_itself_or_keeps_the_lists(tmp_path):
     own = Variant("own", {"strategy.name": "fedavg", "partition.method": "iid", "partition.clients": 4})
     study = replace(STUDY, strategies=(own,), learning_rates=(), reference=None)

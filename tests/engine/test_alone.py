@@ -87,6 +87,7 @@ def test_every_client_is_trained_as_if_there_were_no_other(clients: Sequence[int
             check(client, *row(place, results))
 
 
+@pytest.mark.long
 def test_devices_share_the_clients() -> None:
     with jax.enable_x64(True):
         one, three = (train_alone((*CLIENTS, 0), 4, devices) for devices in (1, 3))

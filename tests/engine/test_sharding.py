@@ -84,6 +84,7 @@ def test_every_strategy_can_be_spread(name):
     assert_same(run(config, 1), run(config, 3), 2e-5)
 
 
+@pytest.mark.long
 def test_static_statistics_are_measured_by_all_devices():
     config = replace(SMALL, model=ModelConfig(name="cnn", norm="batch_static"))
     config = replace(config, evaluation=EvaluationConfig(batch_size=60, every=2, statistics_samples=300))

@@ -12,7 +12,7 @@ def test_rounds_in_a_row(name: str) -> None:
         check_rounds(CASES[name], IN_A_ROW, np.float64, tolerance=1e-9)
 
 
-@pytest.mark.parametrize("name", ["everything", "conv, batch norm"])
+@pytest.mark.parametrize("name", ["everything", pytest.param("conv, batch norm", marks=pytest.mark.long)])
 def test_rounds_in_single_precision(name: str) -> None:
     check_rounds(CASES[name], IN_A_ROW[:2], np.float32, tolerance=1e-4)
 

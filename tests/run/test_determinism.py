@@ -177,6 +177,7 @@ def global_model(dtype: Any, **settings: Any) -> Any:
     return game.strategy.global_model(game.play(game.state, cohort((4, 2, 0), (5, 3, 1)))[0])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_ways_to_share_the_work_differ_by_rounding(dtype: Any) -> None:
     """In double precision the difference shrinks with the unit of rounding; a mistake would stay."""

@@ -33,6 +33,7 @@ def test_the_command_line_answers_in_one_sentence(tmp_path, capsys):
     assert len(error.splitlines()) == 1
 
 
+@pytest.mark.long
 def test_runs_of_one_program_do_not_stop_each_other():
     results = simulate_seeds(replace(HOPELESS, server=ServerConfig(rounds=5)), seeds=(0, 1))
     assert [len(result.history) for result in results] == [5, 5]

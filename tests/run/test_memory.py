@@ -216,6 +216,7 @@ def test_what_failed_is_out_of_the_way_when_it_is_tried_again(monkeypatch, accel
     assert tried == [8, 4]
 
 
+@pytest.mark.long
 def test_seeds_that_share_a_program_begin_again_together(monkeypatch, accelerator):
     expected = simulate_seeds(chunks(SMALL, 4), (3, 5))
     tried = limit(monkeypatch, 4)

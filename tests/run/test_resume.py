@@ -291,7 +291,7 @@ def test_the_command_line_goes_on_too(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"strategy": StrategyConfig(name="fedrolex", widths=(1.0, 0.5))},
+        pytest.param({"strategy": StrategyConfig(name="fedrolex", widths=(1.0, 0.5))}, marks=pytest.mark.long),
         {"strategy": StrategyConfig(name="splitmix", widths=(1.0, 0.5))},
         pytest.param({"strategy": StrategyConfig(name="fiarse")}, marks=pytest.mark.long),
         pytest.param({"strategy": StrategyConfig(name="depthfl")}, marks=pytest.mark.long),

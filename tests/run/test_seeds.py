@@ -49,6 +49,7 @@ def test_each_seed_is_the_run_it_would_be_alone(strategy):
     assert farthest(together[0].params, together[1].params) > 1e-2
 
 
+@pytest.mark.long
 def test_runs_of_unequal_learning_rate_share_a_program():
     rates = (0.01, 0.1)
     configs = [replace(SMALL, local=replace(SMALL.local, learning_rate=rate)) for rate in rates]
@@ -69,6 +70,7 @@ def test_batching_gives_the_same_results_as_one_by_one(monkeypatch):
         assert farthest(one.params, other.params) < 1e-5
 
 
+@pytest.mark.long
 def test_partitions_of_unequal_shape_run_one_after_another(monkeypatch):
     monkeypatch.setattr("fedhm_jax.run.simulation.can_share_a_program", lambda data: len(data) == 1)
     apart = simulate_seeds(SMALL, (5, 7))

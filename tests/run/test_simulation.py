@@ -153,7 +153,9 @@ def test_a_users_module_and_arrays_run_through():
     assert result.costs[1].parameters < result.costs[0].parameters
 
 
-@pytest.mark.parametrize(("name", "norm"), [("cnn", "group"), ("resnet8", None), ("cnn", "batch_test")])
+@pytest.mark.parametrize(
+    ("name", "norm"), [("cnn", "group"), pytest.param("resnet8", None, marks=pytest.mark.long), ("cnn", "batch_test")]
+)
 def test_models_run_with_every_norm(name, norm):
     config = replace(
         SMALL,

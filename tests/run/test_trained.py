@@ -168,6 +168,7 @@ def test_a_result_is_shown_in_a_line_and_survives_pickling(finished: dict[str, F
         copy.predict(DATA.test_images)
 
 
+@pytest.mark.long
 def test_seeds_in_one_program_and_several_devices_leave_their_models_too(tmp_path: Path) -> None:
     folders = [tmp_path / "0", tmp_path / "1"]
     together = simulate_seeds(SMALL, (0, 1), folders=folders)

@@ -176,6 +176,7 @@ def test_a_single_stage_is_fedavg():
     assert_close({"all": found}, to_numpy({"all": wanted}), 1e-12)
 
 
+@pytest.mark.long
 def test_the_server_starts_from_the_given_model_and_heads_of_its_own():
     strategy = depthfl(setting_of(CNN), depths=(3, 2, 1))
     params = CNN.module.init(jax.random.key(1), jnp.zeros((2, *CNN.image), jnp.float32))["params"]
