@@ -144,6 +144,7 @@ def test_a_study_that_began_without_does_not_go_on_with(finished, tmp_path):
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, monkeypatch, changes, sentence):
+    parameters(3)  # which `run` would compile
     monkeypatch.setattr(jax, "jit", lambda *_, **__: pytest.fail("compiled before the check"))
     with pytest.raises(ConfigError) as refused:
         run(folder=tmp_path / "study", **{"init": None, **changes})
