@@ -46,6 +46,38 @@ def is_set_by_centralised(field: str) -> bool:
     return field.startswith(("partition.", "tiers.", "evaluation.worst_client", *FEDERATION))
 
 
+def without_federation(config: SimulationConfig) -> SimulationConfig:
+    """The config with all of that off that merges, or guards or hinders a merge.
+
+    Args:
+        config: the federation's.
+
+    Returns:
+        The config. Its strategy is as it was; rounds, cohort and local training are the federation's.
+
+    Example:
+        >>> without_federation(SimulationConfig(server=ServerConfig(rounds=3, optimizer="adam"))).server.optimizer
+        'sgd'
+    """
+    server = config.server
+    return replace(
+        config,
+        local=replace(config.local, proximal=0.0),
+        aggregation=AggregationConfig(),
+        privacy=PrivacyConfig(),
+        server=ServerConfig(
+            rounds=server.rounds,
+            participation=server.participation,
+            cohort_size=server.cohort_size,
+            seed=server.seed,
+            convolution=server.convolution,
+            devices=server.devices,
+            clients_per_chunk=server.clients_per_chunk,
+        ),
+        devices=replace(config.devices, deadline=None, dropout=0.0),
+    )
+
+
 def centralised(config: SimulationConfig, samples: int, clients: int) -> SimulationConfig:
     """The config of centralised training that does the work of a federation.
 
@@ -65,8 +97,9 @@ def centralised(config: SimulationConfig, samples: int, clients: int) -> Simulat
     local, server = config.local, config.server
     cohort = server.cohort_size or max(round(server.participation * clients), 1)
     passes = -(-local.epochs * samples * cohort // (clients * local.batch_size))
+    alone = without_federation(config)
     return replace(
-        config,
+        alone,
         partition=PartitionConfig("given" if config.partition.method == "given" else "iid", clients=1),
         tiers=replace(
             config.tiers,
@@ -75,18 +108,8 @@ def centralised(config: SimulationConfig, samples: int, clients: int) -> Simulat
             assignment="fixed",
         ),
         strategy=StrategyConfig(name="fedavg", classifier_rows=config.strategy.classifier_rows),
-        local=replace(local, steps=passes if local.steps is None else cohort * local.steps, proximal=0.0),
-        aggregation=AggregationConfig(),
-        privacy=PrivacyConfig(),
-        server=ServerConfig(
-            rounds=server.rounds,
-            seed=server.seed,
-            convolution=server.convolution,
-            devices=server.devices,
-            clients_per_chunk=server.clients_per_chunk,
-            cohort_size=1,
-        ),
-        devices=replace(config.devices, deadline=None, dropout=0.0),
+        local=replace(alone.local, steps=passes if local.steps is None else cohort * local.steps),
+        server=replace(alone.server, participation=ServerConfig.participation, cohort_size=1),
         # the mix of its one client is everybody's
         evaluation=replace(config.evaluation, worst_client=False),
     )

@@ -8,8 +8,8 @@ belongs to a federation alone is off, as in centralised training. Tiers are fixe
 
 from dataclasses import replace
 
-from fedhm_jax.comparison.centralised import FEDERATION
-from fedhm_jax.config import AggregationConfig, PrivacyConfig, ServerConfig, SimulationConfig, StrategyConfig
+from fedhm_jax.comparison.centralised import FEDERATION, without_federation
+from fedhm_jax.config import SimulationConfig, StrategyConfig
 
 LOCAL_ONLY = "local_only"
 """Its name among a study's strategies."""
@@ -47,22 +47,8 @@ def local_only(config: SimulationConfig) -> SimulationConfig:
         >>> alone.local.proximal, alone.local.epochs, alone.strategy.name
         (0.0, 2, 'fedhm')
     """
-    server = config.server
     return replace(
-        config,
+        without_federation(config),
         tiers=replace(config.tiers, assignment="fixed"),
         strategy=StrategyConfig(name="fedhm", classifier_rows="all"),
-        local=replace(config.local, proximal=0.0),
-        aggregation=AggregationConfig(),
-        privacy=PrivacyConfig(),
-        server=ServerConfig(
-            rounds=server.rounds,
-            seed=server.seed,
-            convolution=server.convolution,
-            devices=server.devices,
-            clients_per_chunk=server.clients_per_chunk,
-            participation=server.participation,
-            cohort_size=server.cohort_size,
-        ),
-        devices=replace(config.devices, deadline=None, dropout=0.0),
     )

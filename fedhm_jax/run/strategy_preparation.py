@@ -130,8 +130,10 @@ def tier_costs(
     state = jax.eval_shape(strategy.init, setting.shapes, key)
     owned = jnp.ones(classes, bool)
     client = Client(jnp.int32(0), jnp.bool_(True), jnp.int32(0), jnp.int32(1), owned)
-    images = jnp.zeros((batch_size, *setting.images.shape[1:]), setting.images.dtype)
-    batch = Batch(images, jnp.zeros(batch_size, jnp.int32), jnp.ones(batch_size, images.dtype))
+    shape, dtype = (batch_size, *setting.images.shape[1:]), setting.images.dtype
+    batch = jax.eval_shape(
+        lambda: Batch(jnp.zeros(shape, dtype), jnp.zeros(shape[0], jnp.int32), jnp.ones(shape[0], dtype))
+    )
 
     def train(tier: int, state: State, received: Params, batch: Batch, owned: jax.Array, key: jax.Array) -> Any:
         return strategy.objective(state, tier)(received, batch, owned, key)
