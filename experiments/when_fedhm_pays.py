@@ -9,7 +9,7 @@ import csv
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -108,7 +108,7 @@ def draw(axes: "Axes", title: str, accuracies: Accuracies) -> None:
     axes.legend(fontsize=7, loc="lower left")
 
 
-def _lines(rival: str) -> Sequence[tuple[str, str, dict[str, object]]]:
+def _lines(rival: str) -> Sequence[tuple[str, str, dict[str, Any]]]:
     return (
         (rival, f"best rival: {rival}", {"color": "C1", "marker": "s"}),
         ("fedhm", OURS["fedhm"], {"color": "C0", "marker": "o"}),

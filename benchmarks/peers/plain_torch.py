@@ -67,12 +67,12 @@ def factorize(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Singular vectors times the roots of the singular values, of the kernel read as (o * kh) x (i * kw).
 
     Args:
-        weight: (o, i) or (o, i, kh, kw).
+        weight: (o, i, kh, kw).
 
     Returns:
-        left (o, kh, n) and right (n, i, kw); kh = kw = 1 for a dense kernel.
+        left (o, kh, n) and right (n, i, kw).
     """
-    outputs, inputs, height, width = (*weight.shape, 1, 1)[:4]
+    outputs, inputs, height, width = weight.shape
     matrix = weight.reshape(outputs, inputs, height, width).transpose(1, 2).reshape(outputs * height, inputs * width)
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     root = values.sqrt()
@@ -85,8 +85,8 @@ def tier_state(server: State, factors: Mapping[str, tuple[torch.Tensor, torch.Te
     for layer, rank in ranks.items():
         left, right = factors[layer]
         u, v = left[..., :rank].transpose(1, 2)[..., None], right[:rank, :, None]
-        is_dense = state.pop(f"{layer}.weight").ndim == 2
-        state[f"{layer}.u.weight"], state[f"{layer}.v.weight"] = (u.flatten(1), v.flatten(1)) if is_dense else (u, v)
+        del state[f"{layer}.weight"]
+        state[f"{layer}.u.weight"], state[f"{layer}.v.weight"] = u, v
         if f"{layer}.bias" in state:
             state[f"{layer}.u.bias"] = state.pop(f"{layer}.bias")
     return state
@@ -97,7 +97,7 @@ def whole_state(state: State, ranks: Ranks) -> State:
     whole = dict(state)
     for layer in ranks:
         u, v = whole.pop(f"{layer}.u.weight"), whole.pop(f"{layer}.v.weight")
-        whole[f"{layer}.weight"] = u @ v if u.ndim == 2 else torch.einsum("orh,riw->oihw", u[..., 0], v[:, :, 0])
+        whole[f"{layer}.weight"] = torch.einsum("orh,riw->oihw", u[..., 0], v[:, :, 0])
         if f"{layer}.u.bias" in whole:
             whole[f"{layer}.bias"] = whole.pop(f"{layer}.u.bias")
     return whole

@@ -71,6 +71,8 @@ def conv2d(
         >>> conv2d(x, k, (1, 1), ((0, 0), (0, 0)), "gemm").shape
         (1, 2, 2, 5)
     """
+    if _covers_rows(images, kernel, strides, padding):
+        return _conv_of_rows(images, kernel)
     if method == "auto":
         method = _fastest_on_cpu(kernel, strides) if jax.default_backend() == "cpu" else "lax"
     if method == "gemm":
@@ -84,6 +86,20 @@ def _fastest_on_cpu(kernel: jax.Array, strides: Pair) -> ConvMethod:
     rows, columns, channels, outputs = kernel.shape
     whole = rows > 1 and columns > 1 and strides == (1, 1)
     return "canonical" if whole and channels < 512 and outputs >= 8 else "gemm"
+
+
+def _covers_rows(images: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> bool:
+    """The kernel is as wide as the images, and one row high or as high as they are."""
+    rows, columns = kernel.shape[:2]
+    unpadded = not any(map(any, padding))
+    return unpadded and columns == images.shape[2] and (rows == images.shape[1] or (rows, strides[0]) == (1, 1))
+
+
+def _conv_of_rows(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A product as it stands, whatever the method: each number of the images is read once."""
+    rows, columns, channels, outputs = kernel.shape
+    patches = images.reshape(images.shape[0], images.shape[1] // rows, 1, rows * columns * channels)
+    return patches @ kernel.reshape(rows * columns * channels, outputs)
 
 
 def _conv_lax(images: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> jax.Array:

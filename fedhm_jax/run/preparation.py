@@ -127,7 +127,7 @@ def check_run(config: SimulationConfig, given: HandedOver = NOTHING) -> RunParts
 
     Example:
         >>> [cost.parameters for cost in check_run(SimulationConfig()).plan.costs]
-        [13706, 7242, 4170, 2442]
+        [13706, 9354, 5130, 3018]
     """
     builder = chosen_builder(config, given.strategy)
     mesh = client_mesh(config.server.devices)
