@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import NamedTuple
 import jax
 
 from benchmarks.peers.environments import PEERS, PINS
-from benchmarks.peers.worker import Measurement, family_of
+from benchmarks.peers.worker import Measurement, end_family
 from benchmarks.peers.workload import CLASSES, Task, Workload
 from benchmarks.report import Report, ResultTable
 from benchmarks.timing import Timing
@@ -126,8 +125,7 @@ def run_worker(python: Path, peer: str, task: Task, limit: float) -> Measurement
         try:
             printed, said = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired as error:
-            for pid in family_of(process.pid):
-                os.kill(pid, signal.SIGKILL)
+            end_family(process.pid)
             raise RuntimeError(f"{peer} was stopped, for it did not finish in {limit:g} seconds") from error
     if process.returncode:
         last_words = (said.strip().splitlines() or ["nothing"])[-1]
