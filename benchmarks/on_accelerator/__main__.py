@@ -7,7 +7,8 @@ import argparse
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from benchmarks.on_accelerator.defaults import verdicts
@@ -18,7 +19,7 @@ from benchmarks.on_accelerator.processes import command_of, limits, measure_part
 from benchmarks.report import RESULTS, Machine, Report, ResultTable, show, write
 
 SCRIPT = "on_accelerator"
-SECONDS = 570
+SECONDS = 550
 """For all parts together."""
 
 
@@ -78,7 +79,7 @@ def table_of(part: Part, measurements: Sequence[Measurement]) -> ResultTable:
         return ResultTable(part.name, ("result",), [(in_a_cell(f"no table: {sentence(error)}"),)])
 
 
-def measure(names: Sequence[str], seconds: float, tiny: bool) -> Iterator[Measurement]:
+def measure(names: Sequence[str], seconds: float, tiny: bool) -> Generator[Measurement, None, None]:
     """Runs parts, and says on standard error what is under way.
 
     Args:
@@ -121,10 +122,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     measurements = kept(folder, where, options.parts) if folder else []
     notes = [f"From an earlier run: {', '.join(dict.fromkeys(one.part for one in measurements))}."]
     notes = notes if measurements else []
-    for measurement in measure(options.parts, options.seconds, options.tiny):
-        measurements.append(measurement)
-        if folder:
-            write(build_report(measurements, notes, command), folder, where)
+    # Closed, whatever happens: a part's process must not outlive this one.
+    with closing(measure(options.parts, options.seconds, options.tiny)) as found:
+        for measurement in found:
+            measurements.append(measurement)
+            if folder:
+                write(build_report(measurements, notes, command), folder, where)
     show(build_report(measurements, notes, command))
     if folder:
         print(f"Written to {folder / f'{SCRIPT}-{where.device}.md'}{draw(measurements, folder, where)}")
@@ -172,6 +175,6 @@ def _leave(signal_number: int, _: object) -> None:
 
 
 if __name__ == "__main__":
-    # With an exception on its way out, the part's process is ended as well.
+    # By way of an exception, so that the part's process is ended as well.
     signal.signal(signal.SIGTERM, _leave)
     sys.exit(main())

@@ -104,7 +104,7 @@ def table(measurements: Sequence[Measurement]) -> ResultTable:
 
 PART = Part(
     NAME,
-    30,
+    35,
     cases,
     table,
     f"Chip: products of 8192 x 8192 matrices; a copy of 1 GiB; a step of a loop of {_STEPS:,} steps of eight sines; a "

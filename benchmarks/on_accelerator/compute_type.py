@@ -85,7 +85,7 @@ def table(measurements: Sequence[Measurement]) -> ResultTable:
 
 PART = Part(
     NAME,
-    100,
+    90,
     cases,
     table,
     "Floating types (`local.compute`): a round of 16 clients side by side, as in benchmarks/utilisation.py. Parameters "

@@ -79,7 +79,7 @@ def table(measurements: Sequence[Measurement]) -> ResultTable:
 
 PART = Part(
     NAME,
-    130,
+    120,
     cases,
     table,
     f"Convolutions: forward pass and gradients in a loop of 20 steps of {CLIENTS} clients, each with a kernel of its "

@@ -9,11 +9,12 @@ from benchmarks.decomposition import Case as Kernels
 from benchmarks.decomposition import cases as builders
 from benchmarks.decomposition import measure
 from benchmarks.on_accelerator.measurement import Case, Emit, Measurement, emit_timing, timings_of, ways_of
-from benchmarks.on_accelerator.part import Choice, Part, cells_of, with_failure
+from benchmarks.on_accelerator.part import Choice, Part, cells_of, failures_alone, with_failure
 from benchmarks.report import ResultTable
 from fedhm_jax.lowrank.truncation import FASTEST
 
 NAME = "decomposition"
+TITLE = "Decompositions: milliseconds, and errors over the least possible"
 EXACT = ("svd", "gram")
 """Ways whose error is rounding alone: `FASTEST` names one of these."""
 
@@ -49,6 +50,8 @@ def table(measurements: Sequence[Measurement]) -> ResultTable:
     """
     own = [one for one in measurements if one.part == NAME]
     ways, defaults = ways_of(own), {(one.case, one.way) for one in own if one.default}
+    if not ways:
+        return failures_alone(TITLE, "kernels", own)
     cells = cells_of(own, NAME, lambda timing: timing.text(1000))
     errors = timings_of(own, NAME, "error")
     rows = []
@@ -57,7 +60,7 @@ def table(measurements: Sequence[Measurement]) -> ResultTable:
         worst = [f"{errors[case][way].median:.4f}" if way in errors.get(case, {}) else "-" for way in ways]
         rows.append((case, *with_failure(cells.get((case, "")), [*texts, *worst])))
     columns = ("kernels", *(f"{way}, ms" for way in ways), *(f"{way}, error" for way in ways))
-    return ResultTable("Decompositions: milliseconds, and errors over the least possible", columns, rows)
+    return ResultTable(TITLE, columns, rows)
 
 
 PART = Part(

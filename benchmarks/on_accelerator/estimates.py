@@ -157,7 +157,7 @@ def table(measurements: Sequence[Measurement]) -> ResultTable:
 
 PART = Part(
     NAME,
-    70,
+    90,
     cases,
     table,
     f"Estimates: rounds of four tiers with as many clients each as train side by side, {STEPS} local steps. They are "

@@ -39,7 +39,7 @@ def config_of(compute: Compute, tiny: bool) -> SimulationConfig:
 
     Args:
         compute: floating type of the clients' passes.
-        tiny: a small model and one step a client.
+        tiny: a small model in one tier, and one step a client.
 
     Returns:
         The config.
@@ -56,7 +56,8 @@ def config_of(compute: Compute, tiny: bool) -> SimulationConfig:
     return replace(
         config,
         model=replace(config.model, name="mlp", norm=None, hidden=(8,)),
-        local=replace(config.local, batch_size=2, epochs=1),
+        tiers=replace(config.tiers, rank_factors=(1.0,), counts=None),
+        local=replace(config.local, batch_size=2, epochs=1, augmentation="none"),
     )
 
 
@@ -93,7 +94,7 @@ def table(measurements: Sequence[Measurement]) -> ResultTable:
 
 PART = Part(
     NAME,
-    190,
+    260,
     cases,
     table,
     "Paper: experiments/cifar10_resnet18, iid, on noise in the shape of CIFAR-10; 10 clients of 2,500 samples, batch "

@@ -1,4 +1,5 @@
-"""All parts, in the order in which they run: what is quick and tells much comes first."""
+"""All parts, in the order in which they run: what is sure to end in its time comes first, and what may need all that is
+left comes last."""
 
 from benchmarks.on_accelerator import (
     chip,
@@ -16,7 +17,7 @@ from benchmarks.on_accelerator.part import Part
 PARTS: dict[str, Part] = {
     module.PART.name: module.PART
     for module in (
-        *(chip, decompositions, estimates, peers, paper),
-        *(side_by_side, convolutions, compute_type, server),
+        *(chip, decompositions, estimates, peers, side_by_side),
+        *(convolutions, compute_type, server, paper),
     )
 }

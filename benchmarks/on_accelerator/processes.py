@@ -111,8 +111,9 @@ def _one_process(command: Sequence[str], limit: float) -> Generator[Measurement,
         ended_by: list[str] = []
 
         def stop() -> None:
-            ended_by.append(f"not finished when the part's time was over, {limit:.0f} s after its process began")
-            end_family(process.pid)
+            if process.poll() is None:
+                ended_by.append(f"not finished when the part's time was over, {limit:.0f} s after its process began")
+                end_family(process.pid)
 
         timer = Timer(limit, stop)
         timer.start()
@@ -126,8 +127,9 @@ def _one_process(command: Sequence[str], limit: float) -> Generator[Measurement,
             process.wait()
         finally:
             timer.cancel()
-            # Also where nobody wants to hear more: the next part needs the device.
-            end_family(process.pid)
+            # Where nobody wants to hear more, it would keep the device.
+            if process.poll() is None:
+                end_family(process.pid)
         said.seek(0)
         crash = f"the process ended with exit code {process.returncode}: {_last(said.read())}"
         return Ending(ready, done, ended_by[0] if ended_by else crash)

@@ -72,7 +72,7 @@ def table(measurements: Sequence[Measurement]) -> ResultTable:
 
 PART = Part(
     NAME,
-    110,
+    100,
     cases,
     table,
     "Server: a round of 10 clients with 2,500 samples each as benchmarks/server_step.py works it out, with clients one "

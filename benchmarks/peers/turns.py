@@ -117,7 +117,7 @@ def run_worker(python: Path, peer: str, task: Task, limit: float) -> Measurement
     with subprocess.Popen(
         [python, "-m", "benchmarks.peers.worker", PEERS[peer], task.to_json()],
         cwd=ROOT,
-        env={**os.environ, **_QUIET, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(task.threads)},
+        env={**os.environ, **_QUIET, "PYTHONPATH": _path(python), "OMP_NUM_THREADS": str(task.threads)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -131,6 +131,12 @@ def run_worker(python: Path, peer: str, task: Task, limit: float) -> Measurement
         last_words = (said.strip().splitlines() or ["nothing"])[-1]
         raise RuntimeError(f"{peer} failed with exit code {process.returncode}; its last words: {last_words}")
     return Measurement(**json.loads(printed.strip().splitlines()[-1]))
+
+
+def _path(python: Path) -> str:
+    """Where a worker finds modules: this interpreter's own path serves it alone, not the peers' environments."""
+    own = os.environ.get("PYTHONPATH", "") if str(python) == sys.executable else ""
+    return os.pathsep.join(filter(None, (str(ROOT), own)))
 
 
 def take_turns(
