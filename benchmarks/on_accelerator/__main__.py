@@ -120,8 +120,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = " ".join(("python -m benchmarks.on_accelerator", *given))
     folder: Path | None = options.results or (None if options.tiny else RESULTS)
     measurements = kept(folder, where, options.parts) if folder else []
-    notes = [f"From an earlier run: {', '.join(dict.fromkeys(one.part for one in measurements))}."]
-    notes = notes if measurements else []
+    notes = ["Tiny sizes in place of those named here: the times mean nothing."] if options.tiny else []
+    if measurements:
+        notes.append(f"From an earlier run: {', '.join(dict.fromkeys(one.part for one in measurements))}.")
     # Closed, whatever happens: a part's process must not outlive this one.
     with closing(measure(options.parts, options.seconds, options.tiny)) as found:
         for measurement in found:

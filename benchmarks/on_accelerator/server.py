@@ -66,7 +66,7 @@ def table(measurements: Sequence[Measurement]) -> ResultTable:
                 (case, way, f"{1000 * alone[case][way].median:.4g}", f"{1000 * seconds:.4g}", *shares, measured)
             )
     rows += [(one.case, in_a_cell(one.failure), *("-",) * 5) for one in own if one.failure]
-    columns = ("model", "decomposition", "of it, ms", "server, ms a round", *(f"share, {n} epochs" for n in EPOCHS))
+    columns = ("model", "decomposition", "of it, ms", "server, ms a round", *(f"share, epochs = {n}" for n in EPOCHS))
     return ResultTable("The server's share of a round", (*columns, "share of the paper's round below"), rows)
 
 
