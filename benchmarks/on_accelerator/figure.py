@@ -45,7 +45,7 @@ def _rounds(panel: Any, measurements: Sequence[Measurement]) -> None:
             heights = [1000 * found[names[place]][way].median for place in places]
             panel.bar([place + offset for place in places], heights, width=0.38, label=way)
     panel.set_xticks(range(len(names)), names)
-    panel.set(title="Rounds of the peers' workloads", ylabel="ms a round")
+    panel.set(title="Rounds of the peers' workloads", ylabel="ms a round", xlim=(-0.6, max(len(names), 1) - 0.4))
 
 
 def _decompositions(panel: Any, measurements: Sequence[Measurement]) -> None:
@@ -54,7 +54,9 @@ def _decompositions(panel: Any, measurements: Sequence[Measurement]) -> None:
     names = list(found)
     for way in ways:
         places = [place for place, name in enumerate(names) if way in found[name]]
-        panel.plot(places, [1000 * found[names[place]][way].median for place in places], marker="o", label=way)
+        panel.plot(
+            places, [1000 * found[names[place]][way].median for place in places], marker="o", linestyle="", label=way
+        )
     panel.set_xticks(range(len(names)), names, rotation=20)
     panel.set(title="Decompositions", ylabel="ms", yscale="log")
 
@@ -67,6 +69,7 @@ def _side_by_side(panel: Any, measurements: Sequence[Measurement], quantity: str
             lines.setdefault(f"{case}, {method}", []).append((int(together), factor * timing.median))
     for label, points in lines.items():
         panel.plot(*zip(*points, strict=True), marker="o", label=label)
-    panel.set_xscale("log", base=2)
-    panel.set_yscale("log")
-    panel.set_xlabel("clients side by side")
+    panel.set(xlabel="clients side by side", xscale="log", yscale="log")
+    numbers = sorted({together for points in lines.values() for together, _ in points})
+    panel.set_xticks(numbers, [str(number) for number in numbers])
+    panel.minorticks_off()
