@@ -75,12 +75,14 @@ def read_estimates(device_kind: str, path: Path = ESTIMATES) -> dict[Round, floa
     kind = re.sub(r"[^a-z0-9]", "", device_kind.lower().replace(" lite", "e"))
     with path.open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if set(COLUMNS) <= set(row) and row["target"] in kind]
-    return {
+    estimates = {
         Round(row["strategy"], row["model"], int(row["side_by_side"]), int(row["batch_size"])): float(
-            row["estimated_seconds"]
+            row["estimated_seconds"] or 0
         )
         for row in rows
     }
+    # A round that does not compile has none.
+    return {one: seconds for one, seconds in estimates.items() if seconds > 0}
 
 
 def cases(tiny: bool) -> Sequence[Case]:

@@ -239,7 +239,8 @@ def test_estimates_are_those_of_the_chip(tmp_path):
     path = tmp_path / "targets.csv"
     assert read_estimates("NVIDIA H100 80GB HBM3", path) == {}
     path.write_text(
-        f"{','.join(COLUMNS)},more\nh100,fedhm,cnn,16,64,0.25,x\na100,fedhm,cnn,16,64,0.5,x\nv5e,fedhm,cnn,16,64,1,x\n"
+        f"{','.join(COLUMNS)},more\nh100,fedhm,cnn,16,64,0.25,x\nh100,fedhm,resnet18,16,64,,does not compile\n"
+        "a100,fedhm,cnn,16,64,0.5,x\nv5e,fedhm,cnn,16,64,1,x\n"
     )
     one = Round("fedhm", "cnn", 16, 64)
     assert read_estimates("NVIDIA H100 80GB HBM3", path) == {one: 0.25}
