@@ -20,14 +20,20 @@ def run(task: Task, round_done: Callable[[], None]) -> float:
     """Trains the task; see `benchmarks.peers.worker`."""
     torch.set_num_threads(task.threads)
     torch.manual_seed(0)
+    if task.device == "cuda":
+        # As XLA computes there by default: products in TF32, and the fastest convolution of those that were tried.
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True
     workload = task.workload
-    data = [client_tensors(workload, client) for client in range(workload.clients)]
-    whole = build_model(workload.model)
+    data = [client_tensors(workload, client, task.device) for client in range(workload.clients)]
+    whole = build_model(workload.model).to(task.device)
     ranks = [layer_ranks(plan) for plan in task.ranks]
-    models = [build_model(workload.model, plan) for plan in ranks]
+    models = [build_model(workload.model, plan).to(task.device) for plan in ranks]
     server = {name: value.clone() for name, value in whole.state_dict().items()}
     for _ in range(task.total_rounds):
         server = _round(server, models, ranks, data, workload)
+        if task.device == "cuda":
+            torch.cuda.synchronize()
         round_done()
     whole.load_state_dict(server)
     return probe_loss(whole, workload)
@@ -57,7 +63,7 @@ def train(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, workload
     """One epoch of SGD in random order."""
     optimizer = torch.optim.SGD(model.parameters(), lr=workload.learning_rate)
     model.train()
-    for batch in torch.randperm(len(labels)).split(workload.batch_size):
+    for batch in torch.randperm(len(labels), device=labels.device).split(workload.batch_size):
         optimizer.zero_grad()
         F.cross_entropy(model(images[batch]), labels[batch]).backward()
         optimizer.step()

@@ -141,10 +141,10 @@ def build_model(name: str, ranks: Ranks | None = None) -> nn.Module:
     return model
 
 
-def client_tensors(workload: Workload, client: int) -> tuple[torch.Tensor, torch.Tensor]:
+def client_tensors(workload: Workload, client: int, device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
     """One client's samples, standardised: (samples, channels, height, width) and (samples,)."""
     images, labels = client_data(workload, client)
-    return _channels_first(standardise(images)), torch.from_numpy(labels)
+    return _channels_first(standardise(images)).to(device), torch.from_numpy(labels).to(device)
 
 
 def _channels_first(images: np.ndarray) -> torch.Tensor:
@@ -155,8 +155,9 @@ def _channels_first(images: np.ndarray) -> torch.Tensor:
 def probe_loss(model: nn.Module, workload: Workload) -> float:
     """Mean loss of a model on `workload.probe_batches`, in training mode."""
     model.train()
+    device = next(model.parameters()).device
     losses = [
-        F.cross_entropy(model(_channels_first(images)), torch.from_numpy(labels))
+        F.cross_entropy(model(_channels_first(images).to(device)), torch.from_numpy(labels).to(device))
         for images, labels in probe_batches(workload)
     ]
     return float(torch.stack(losses).mean())

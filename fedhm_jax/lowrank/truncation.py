@@ -28,7 +28,7 @@ FASTEST: dict[str, DecompositionMethod] = {"cpu": "gram", "gpu": "gram"}
 
 On a CPU the Gram matrix takes 0.3 to 0.7 of the time of the SVD. Subspace iteration is faster still at small ranks, but
 what it loses depends on how far the kernels moved, and with the Gram matrix the server's step is under 1 % of a round.
-On a GPU nothing was measured yet.
+On a GPU nothing was measured yet (``python -m benchmarks.on_accelerator`` does).
 """
 
 STEPS = 2
