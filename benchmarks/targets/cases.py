@@ -1,6 +1,6 @@
 """The rounds that are compiled: every strategy, and every model."""
 
-from typing import NamedTuple, get_args, get_type_hints
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import numpy as np
 
@@ -36,8 +36,8 @@ class Case(NamedTuple):
         batch_size: samples per step.
     """
 
-    strategy: str
-    model: str
+    strategy: Any
+    model: Any
     side_by_side: int = 16
     batch_size: int = 64
 

@@ -133,8 +133,8 @@ def build_report(rows: Sequence[Row], skipped: Sequence[str], command: str) -> R
         "Nothing here was run: XLA compiled the rounds for chips that were not there. Memory is what the compiler "
         "allots on one chip, arguments included. Kernels, library calls (cuBLAS, cuDNN), copies and convolutions of "
         "several groups are those of one local step, a number a tier in the order of the program; on a TPU transfers "
-        "between its memories are not counted. `rest` is everything outside of the local steps, loops of unknown length "
-        "counted once.",
+        "between its memories are not counted. The rest is everything outside of the local steps, loops of unknown "
+        "length counted once.",
         f"The estimate of a round of {STEPS} local steps a client is a roofline and not a measurement: steps * "
         "(max(flops / rate, bytes / bandwidth) + kernels * launch) + rest + all-reduce. Rates are those of float32 "
         "products as XLA computes them by default (TF32 on a GPU, bfloat16 on a TPU), by the makers' data sheets; the "
