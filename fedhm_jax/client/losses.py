@@ -18,13 +18,8 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
         >>> float(cross_entropy(jnp.zeros((1, 4)), jnp.array([2]))[0])  # log 4
         1.3862943649291992
     """
-    return jax.nn.logsumexp(logits, axis=1) - _of_label(logits, labels)
-
-
-def _of_label(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Each sample's logit of its label, (batch,). An accelerator's gather would have a scatter as its gradient."""
-    is_label = labels[:, None] == jnp.arange(logits.shape[1], dtype=labels.dtype)
-    return jnp.where(is_label, logits, jnp.zeros((), logits.dtype)).sum(axis=1)
+    picked = jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+    return jax.nn.logsumexp(logits, axis=1) - picked
 
 
 def mask_absent_classes(logits: jax.Array, owned: jax.Array) -> jax.Array:
@@ -61,7 +56,7 @@ def in_top(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
         >>> in_top(jnp.array([[0.1, 0.5, 0.4]]), jnp.array([2]), 1).tolist()
         [False]
     """
-    picked = _of_label(logits, labels)
-    rivals = (logits >= picked[:, None]).sum(axis=1) - 1
+    picked = jnp.take_along_axis(logits, labels[:, None], axis=1)
+    rivals = (logits >= picked).sum(axis=1) - 1
     # A logit that is not a number compares false with everything, and must not count as a hit.
-    return (rivals < k) & jnp.isfinite(picked)
+    return (rivals < k) & jnp.isfinite(picked[:, 0])
