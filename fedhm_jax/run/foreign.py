@@ -53,9 +53,8 @@ def run_for(
         >>> foreign = run_for("gpu", SimulationConfig())
         >>> foreign.run.clients_per_chunk  # as many as a tier can have in a cohort
         5
-        >>> module = jax.jit(foreign.engine.round_step).trace(*foreign.round_arguments)
-        >>> "cusolver" in module.lower(lowering_platforms=("cuda",)).as_text()
-        True
+        >>> foreign.round_arguments[1].images  # the clients' samples
+        ShapeDtypeStruct(shape=(1437, 8, 8, 1), dtype=uint8)
     """
     parts = check_run(with_defaults_of(platform, config), given)._replace(mesh=mesh)
     run = on_shapes(parts)
