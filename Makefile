@@ -53,7 +53,7 @@ format: $(BIN)/.test ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix .
 
 docs: $(BIN)/.docs ## build the pages into build/pages, tutorials run; warnings are errors
-	$(BIN)/sphinx-build --fail-on-warning --builder html docs build/pages
+	$(BIN)/sphinx-build --fail-on-warning --conf-dir docs . build/pages
 
 dist: $(BIN)/.dist ## build wheel and source distribution into dist
 	rm -rf dist

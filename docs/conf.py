@@ -17,7 +17,7 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ex
 
 # The source folder is the repository's.
 root_doc = "docs/index"
-include_patterns = ["docs/**", "benchmarks/**/*.md", "experiments/**/*.md"]
+include_patterns = ["docs/**", "benchmarks/*.md", "benchmarks/*/*.md", "experiments/*.md", "experiments/*/*.md"]
 include_patterns += ["CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md"]
 exclude_patterns = ["build", "dist", "runs", "shared", ".*", "**/__pycache__"]
 
@@ -28,6 +28,8 @@ html_copy_source = False
 html_static_path = ["static"]
 html_css_files = ["pages.css"]
 
+# Tables that commands write begin with the heading of a part.
+suppress_warnings = ["myst.header"]
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence"]
 nb_execution_mode = "cache"

@@ -11,6 +11,7 @@ import pytest
 import fedhm_jax
 from fedhm_jax import SimulationConfig
 from fedhm_jax.run import check_run
+from fedhm_jax.strategies import STRATEGIES
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -53,6 +54,13 @@ def test_every_public_name_is_in_the_reference():
         for name in module.__all__:
             at_the_top = getattr(fedhm_jax, name, None) is getattr(module, name)
             assert at_the_top or f"fedhm_jax.{folder}.{name}" in there, f"{folder}.{name}"
+
+
+def test_every_method_has_its_page():
+    listed = (DOCS / "methods" / "index.md").read_text()
+    for name in STRATEGIES:
+        assert f'`strategy.name = "{name}"`' in (DOCS / "methods" / f"{name}.md").read_text()
+        assert f"| [{name}]({name}.md) |" in listed
 
 
 def without_code(text):
