@@ -35,7 +35,7 @@ myst_enable_extensions = ["colon_fence"]
 nb_execution_mode = "cache"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
-nb_execution_timeout = 300
+nb_execution_timeout = 600
 nb_merge_streams = True
 
 default_role = "py:obj"
