@@ -13,7 +13,7 @@ from sphinx.environment import BuildEnvironment
 project = "fedhm_jax"
 author = "The fedhm_jax maintainers"
 version = release = installed("fedhm-jax")
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 
 # The source folder is the repository's.
 root_doc = "docs/index"
@@ -28,8 +28,8 @@ html_copy_source = False
 html_static_path = ["static"]
 html_css_files = ["pages.css"]
 
-# Tables that commands write begin with the heading of a part.
-suppress_warnings = ["myst.header"]
+# Tables that commands write have no title, or begin with the heading of a part.
+suppress_warnings = ["myst.header", "toc.no_title"]
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence"]
 nb_execution_mode = "cache"
