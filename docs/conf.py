@@ -48,8 +48,14 @@ napoleon_use_ivar = True
 napoleon_custom_sections = ["Source"]
 
 nitpicky = True
-# Other people's names have their pages elsewhere, and short names in docstrings are words as well as links.
-nitpick_ignore_regex = [(r"py:.*", r"(?!fedhm_jax\.).*")]
+# Other people's names have their pages elsewhere; what lies deeper than a folder's face is nobody's to link to.
+nitpick_ignore_regex = [
+    (r"py:.*", r"(?!fedhm_jax\.).*"),
+    (r"py:.*", r"fedhm_jax\.\w+\.\w+\.\w+"),
+    (r"py:.*", r"fedhm_jax\.[a-z_]+\.[a-z_]+"),
+]
+# A word in back quotes may be two fields at once.
+suppress_warnings += ["ref.python"]
 
 
 def _documented(env: BuildEnvironment, target: str) -> str | None:

@@ -3,6 +3,7 @@
 import re
 import runpy
 from importlib import import_module
+from inspect import isclass, isfunction
 from pathlib import Path
 from types import ModuleType
 
@@ -32,15 +33,20 @@ def described():
     names = set()
     for page in (DOCS / "reference").glob("*.md"):
         home = ""
-        for kind, name, options in re.findall(r"^\.\. (\w+):: (\S+)\n((?:   .*\n)*)", page.read_text(), re.MULTILINE):
+        for kind, name, options in re.findall(
+            r"^\.\. ([\w:]+):: ([\w.]+).*\n((?:   .*\n)*)", page.read_text(), re.MULTILINE
+        ):
             if kind == "currentmodule":
                 home = name
             elif kind == "automodule":
                 left_out = re.findall(r"[\w.]+", "".join(re.findall(":exclude-members:(.*)", options)))
-                members = set(getattr(import_module(name), "__all__", ())) - set(left_out)
+                module = import_module(name)
+                # Of what a folder hands on, Sphinx describes classes and functions alone.
+                members = {member for member, thing in vars(module).items() if isclass(thing) or isfunction(thing)}
+                members &= set(getattr(module, "__all__", ())) - set(left_out)
                 names |= {name, *(f"{name}.{member}" for member in members)}
             else:
-                names.add(f"{home}.{name}")
+                names |= {name, f"{home}.{name}"}
     return names
 
 
