@@ -19,7 +19,8 @@ from fedhm_jax import (
     TiersConfig,
     simulate,
 )
-from fedhm_jax.engine.sharding import CLIENTS, Share, client_mesh, on_one_device, replicate, spread
+from fedhm_jax.engine.share import CLIENTS, Share
+from fedhm_jax.engine.sharding import client_mesh, on_one_device, replicate, spread
 from fedhm_jax.strategies import STRATEGIES
 from fedhm_jax.tree import named_leaves
 
