@@ -19,11 +19,16 @@ Result = TypeVar("Result")
 StateT = TypeVar("StateT")
 
 
-def client_mesh(devices: int | None) -> Mesh | None:
+MOST_UNASKED = PARTS
+"""Devices of a CPU that a run takes unasked: those that give the same bits."""
+
+
+def client_mesh(devices: int | None, clients: int = MOST_UNASKED) -> Mesh | None:
     """The devices that a run spreads over, as a mesh of one axis.
 
     Args:
-        devices: how many; None takes all there are, but one where they are only a CPU's threads.
+        devices: how many; None takes all there are, but of a CPU's no more than ``clients`` and `MOST_UNASKED`.
+        clients: sampled each round.
 
     Returns:
         The mesh, or None for a single device.
@@ -37,11 +42,12 @@ def client_mesh(devices: int | None) -> Mesh | None:
     """
     there = jax.device_count()
     if devices is None:
-        devices = 1 if jax.default_backend() == "cpu" and jax.process_count() == 1 else there
+        cores = jax.default_backend() == "cpu" and jax.process_count() == 1
+        devices = min(there, clients, MOST_UNASKED) if cores else there
     if devices > there:
         allowed = f"at most {there}, the number of devices that JAX sees"
         if jax.default_backend() == "cpu":
-            allowed += "; a CPU shows as more after jax.config.update('jax_num_cpu_devices', n) at the very beginning"
+            allowed += "; a CPU shows as more only if it is asked for before JAX is first used"
         raise ConfigError.of("server.devices", devices, allowed)
     if jax.process_count() > 1 and devices < there:
         raise ConfigError.of("server.devices", devices, f"{there}, all devices of all processes, or unset")
