@@ -87,10 +87,11 @@ def build_engine(
     ) -> _OwnWork:
         first, most = cohort.counts[:tier].sum(dtype=cohort.counts.dtype), len(cohort.clients[tier])
         before = share.count(first)
+        # Lanes ask for a client beyond the last when none is left.
+        clients = jnp.pad(cohort.clients[tier], (0, 1))
 
         def client(slot: jax.Array) -> jax.Array:
-            # Lanes ask for a client beyond the last when none is left.
-            return cohort.clients[tier][jnp.minimum(share.place(before + slot) - first, most - 1)]
+            return clients[jnp.minimum(share.place(before + slot) - first, most)]
 
         update = build_local_update(strategy.objective(state, tier), training, capacity)
         work = _work_of_tier(strategy, tier, update, rule, state, data, client, rate, key)

@@ -86,7 +86,8 @@ def find_start(resume: Path | str, config: SimulationConfig | None = None) -> St
 
     Raises:
         ConfigError: there is no such run; the config is not the run's; or the checkpoint is damaged, or was written
-            with other versions or on another kind of device. The sentence then ends with the newest checkpoint that can be used instead.
+            with other versions or on another kind of device. The sentence then ends with the newest checkpoint that
+            can be used instead.
     """
     folder, place = _run_and_checkpoint(Path(resume))
     stored = stored_config(resume)
