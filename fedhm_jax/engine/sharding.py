@@ -129,9 +129,17 @@ def on_one_device(
 
     def on_device(share: Share, state: StateT, *args: Arguments.args, **kwargs: Arguments.kwargs) -> StateT:
         def nothing(state: StateT, *args: Arguments.args, **kwargs: Arguments.kwargs) -> StateT:
-            # What changes no number that is added to it, not even the sign of zero.
-            return jax.tree.map(lambda leaf: jnp.full_like(leaf, -0.0), state)
+            return jax.tree.map(jnp.zeros_like, state)
 
-        return lax.psum(lax.cond(share.index == 0, function, nothing, state, *args), CLIENTS)
+        computed = lax.cond(share.index == 0, function, nothing, state, *args)
+        return jax.tree.map(_sum_of_bits, computed)
 
     return spread(on_device, mesh)
+
+
+def _sum_of_bits(leaf: jax.Array) -> jax.Array:
+    """Sum over devices of which one alone has something; as numbers, -0.0 would become 0.0."""
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+        return lax.psum(leaf, CLIENTS)
+    bits = lax.bitcast_convert_type(leaf, f"uint{8 * leaf.dtype.itemsize}")
+    return lax.bitcast_convert_type(lax.psum(bits, CLIENTS), leaf.dtype)
