@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 .DEFAULT_GOAL := help
-.PHONY: help simulate test test-long lint format benchmark clean
+.PHONY: help simulate test test-long lint format docs dist benchmark clean
 
 help: ## show the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,14 @@ $(BIN)/.test: pyproject.toml $(BIN)/.simulate
 
 $(BIN)/.long: pyproject.toml $(BIN)/.test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,trackers,recipes]'
+	@touch $@
+
+$(BIN)/.docs: pyproject.toml $(BIN)/.simulate
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
+$(BIN)/.dist: $(BIN)/.simulate
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check build twine
 	@touch $@
 
 simulate: $(BIN)/.simulate ## run FedHM on the embedded digits: make simulate ARGS="--server.rounds 50"
@@ -43,6 +51,14 @@ lint: $(BIN)/.test ## formatting, lint and types only
 format: $(BIN)/.test ## rewrite the code in the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(BIN)/.docs ## build the pages into build/pages, tutorials run; warnings are errors
+	$(BIN)/sphinx-build --fail-on-warning --conf-dir docs . build/pages
+
+dist: $(BIN)/.dist ## build wheel and source distribution into dist
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
 
 benchmark: $(BIN)/.test ## time rounds and the server step on this machine (minutes)
 	$(BIN)/python -m benchmarks.round_time

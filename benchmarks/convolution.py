@@ -5,14 +5,13 @@ the convolutions of ResNet-8, of the CNN, and of ResNet-18, whole and factorized
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import tyro
 from jax import lax
 from rich.progress import track
 
@@ -78,18 +77,49 @@ def measure(shapes: Sequence[Shape], steps: int, repetitions: int) -> Iterator[t
         Seconds of one step, by method.
     """
     for shape in shapes:
-        keys = jax.random.split(jax.random.key(0))
-        images = jax.random.normal(keys[0], (shape.batch, shape.size, shape.size, shape.inputs))
-        kernel = jax.random.normal(keys[1], (*shape.taps, shape.inputs, shape.outputs)) * 0.05
-        rows, columns = (
-            same_padding(shape.size, k, stride) for k, stride in zip(shape.taps, shape.strides, strict=True)
-        )
+        images, kernel = operands(shape)
         calls: dict[str, Any] = {}
         for method in METHODS:
-            loop = partial(_descend, steps, shape.strides, (rows, columns), method)
+            loop = local_steps(shape, steps, method)
             calls[method] = partial(compile_timed(loop, images, kernel).call, images, kernel)
         timings = time_in_turn(calls, repetitions)
         yield shape, {method: timing.scaled(1 / steps) for method, timing in timings.items()}
+
+
+def operands(shape: Shape, *clients: int) -> tuple[jax.Array, jax.Array]:
+    """Random images and a random kernel.
+
+    Args:
+        shape: the convolution.
+        *clients: leading axes.
+
+    Returns:
+        (*clients, batch, size, size, inputs) and (*clients, kh, kw, inputs, outputs).
+
+    Example:
+        >>> [operand.shape for operand in operands(Shape("tiny", 2, 6, 2, 3), 5)]
+        [(5, 2, 6, 6, 2), (5, 3, 3, 2, 3)]
+    """
+    keys = jax.random.split(jax.random.key(0))
+    images = jax.random.normal(keys[0], (*clients, shape.batch, shape.size, shape.size, shape.inputs))
+    return images, jax.random.normal(keys[1], (*clients, *shape.taps, shape.inputs, shape.outputs)) * 0.05
+
+
+def local_steps(
+    shape: Shape, steps: int, method: ConvMethod
+) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+    """A loop of forward passes and gradients of one client, as local training runs them.
+
+    Args:
+        shape: the convolution.
+        steps: of the loop.
+        method: how it is computed.
+
+    Returns:
+        ``loop(images, kernel) -> (images, kernel)``.
+    """
+    rows, columns = (same_padding(shape.size, k, stride) for k, stride in zip(shape.taps, shape.strides, strict=True))
+    return partial(_descend, steps, shape.strides, (rows, columns), method)
 
 
 def _descend(
@@ -161,6 +191,8 @@ class Options:
 
 def main() -> None:
     """Runs the benchmark with the options of the command line."""
+    import tyro
+
     options = tyro.cli(Options, prog="python -m benchmarks.convolution")
     shapes = (Shape("tiny", 2, 6, 2, 3),) if options.quick else SHAPES
     found = measure(shapes, options.steps, 1 if options.quick else options.repetitions)

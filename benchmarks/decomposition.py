@@ -6,7 +6,7 @@ before noise of a tenth of their norm was added, as after a round of training.
 """
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from rich.progress import track
 
 from benchmarks.report import RESULTS, Report, ResultTable, show, write
@@ -69,25 +68,35 @@ class Row(NamedTuple):
     errors: tuple[float, ...]
 
 
-def cases(quick: bool) -> Iterator[Case]:
+def cases(quick: bool) -> dict[str, Callable[[], Case]]:
     """The matrices, then the model.
 
     Args:
         quick: tiny ones instead.
 
-    Yields:
-        The cases.
+    Returns:
+        Builders of the cases, by name.
     """
-    for side in (32,) if quick else SIDES:
-        kernels = {"matrix": _falling_spectrum(side)}
-        for share in SHARES:
-            plans = tuple({"matrix": side // (share * part)} for part in SLICES)
-            yield Case(f"{side}, r = {side // share}", kernels, _moved(kernels), plans)
-    workload = QUICK if quick else RESNET18
+    matrices = {
+        f"{side}, r = {side // share}": partial(_matrix, side, share)
+        for side in ((32,) if quick else SIDES)
+        for share in SHARES
+    }
+    name, workload = ("ResNet-8", QUICK) if quick else ("ResNet-18", RESNET18)
+    return {**matrices, name: partial(_model, name, workload)}
+
+
+def _matrix(side: int, share: int) -> Case:
+    kernels = {"matrix": _falling_spectrum(side)}
+    plans = tuple({"matrix": side // (share * part)} for part in SLICES)
+    return Case(f"{side}, r = {side // share}", kernels, _moved(kernels), plans)
+
+
+def _model(name: str, workload: Workload) -> Case:
     tiers = tuple(rank_plan(workload, factor) for factor in RANK_FACTORS)
     factorized = largest_ranks(tiers)
     kernels = {path: leaf for path, leaf in named_leaves(initial_params(workload)).items() if path in factorized}
-    yield Case("ResNet-8" if quick else "ResNet-18", kernels, _moved(kernels), tiers)
+    return Case(name, kernels, _moved(kernels), tiers)
 
 
 def _falling_spectrum(side: int) -> jax.Array:
@@ -214,9 +223,12 @@ class Options:
 
 def main() -> None:
     """Runs the benchmark with the options of the command line."""
+    import tyro
+
     options = tyro.cli(Options, prog="python -m benchmarks.decomposition")
     repetitions = 1 if options.quick else options.repetitions
-    rows = [row for case in track(list(cases(options.quick)), "Factorizing") for row in measure(case, repetitions)]
+    builders = list(cases(options.quick).values())
+    rows = [row for build in track(builders, "Factorizing") for row in measure(build(), repetitions)]
     report = build_report(rows, " ".join(("python -m benchmarks.decomposition", *sys.argv[1:])))
     show(report)
     if not options.quick:

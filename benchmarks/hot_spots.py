@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import tyro
 
 from benchmarks.report import RESULTS, Report, ResultTable, show, write
 from benchmarks.timing import time_in_turn
@@ -180,6 +179,8 @@ class Options:
 
 def main() -> None:
     """Runs the benchmark with the options of the command line."""
+    import tyro
+
     options = tyro.cli(Options, prog="python -m benchmarks.hot_spots")
     clients, repetitions = (1, 1) if options.quick else (options.clients, options.repetitions)
     if hasattr(os, "sched_setaffinity"):

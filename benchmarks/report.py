@@ -28,7 +28,7 @@ class ResultTable(NamedTuple):
 
     title: str
     columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
 
 
 class Report(NamedTuple):
@@ -68,19 +68,40 @@ def show(report: Report) -> None:
         console.print(f"\n{note}", markup=False, highlight=False)
 
 
-def write(report: Report, folder: Path) -> Path:
+class Machine(NamedTuple):
+    """Where something was measured.
+
+    Attributes:
+        device: ``cpu``, or the accelerator's name as a file name can hold it.
+        description: one line.
+    """
+
+    device: str
+    description: str
+
+
+def write(report: Report, folder: Path, where: Machine | None = None) -> Path:
     """Writes ``<script>-<device>.md`` and ``.csv``, in place of the same benchmark's earlier results on such a device.
 
     Args:
         report: what to write.
         folder: created if missing.
+        where: it was measured; here if None.
 
     Returns:
         The Markdown file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{report.script}-{device_slug()}.md"
-    lines = [f"# {report.script}", "", f"    {report.command}", "", f"{date.today().isoformat()}; {machine()}", ""]
+    where = where or Machine(device_slug(), machine())
+    path = folder / f"{report.script}-{where.device}.md"
+    lines = [
+        f"# {report.script}",
+        "",
+        f"    {report.command}",
+        "",
+        f"{date.today().isoformat()}; {where.description}",
+        "",
+    ]
     for table in report.tables:
         lines += [f"## {table.title}", "", *_markdown_rows(table), ""]
     for note in report.notes:

@@ -16,7 +16,6 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from rich.progress import track
 
 from benchmarks.report import RESULTS, Report, ResultTable, show, write
@@ -253,6 +252,8 @@ class Options:
 
 def main() -> None:
     """Runs the benchmark with the options of the command line."""
+    import tyro
+
     options = tyro.cli(Options, prog="python -m benchmarks.server_step")
     workloads: dict[str, Workload] = (
         QUICK_WORKLOADS if options.quick else {name: WORKLOADS[name] for name in options.models}

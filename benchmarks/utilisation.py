@@ -6,7 +6,7 @@ second over the product's.
 """
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,6 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
-import tyro
 from rich.progress import track
 
 from benchmarks.report import RESULTS, Report, ResultTable, show, write
@@ -30,6 +29,8 @@ from benchmarks.workload import (
     train_cohort_arguments,
     training_macs,
 )
+from fedhm_jax.data.client_data import ClientData
+from fedhm_jax.tree import Params
 
 Model = Literal["cnn", "resnet8", "resnet18"]
 Compute = Literal["float32", "bfloat16"]
@@ -105,16 +106,13 @@ def measure(
     """
     for name, workload in workloads.items():
         for compute in computes:
-            dtype = jnp.dtype(compute)
             params, data = initial_params(workload), random_clients(workload, scale.clients)
-            matrix = jax.random.normal(jax.random.key(0), (scale.matmul, scale.matmul), dtype)
+            matrix = jax.random.normal(jax.random.key(0), (scale.matmul, scale.matmul), jnp.dtype(compute))
             calls: dict[str, Any] = {"matmul": partial(compile_timed(jnp.dot, matrix, matrix).call, matrix, matrix)}
             macs = {}
             for factor in RANK_FACTORS:
-                received = tier_params(params, rank_plan(workload, factor)) if factor > 1 else params
-                arguments = train_cohort_arguments(received, data, scale.clients)
-                train = build_train_cohort(workload, scale.clients_per_chunk, compute_dtype=dtype)
-                calls[f"f{factor:g}"] = partial(compile_timed(train, *arguments).call, *arguments)
+                received = tier_of(workload, params, factor)
+                calls[f"f{factor:g}"] = compiled_round(workload, received, data, scale, compute)
                 macs[f"f{factor:g}"] = training_macs(workload, received) * workload.steps * scale.clients
             timings = time_in_turn(calls, repetitions)
             for tier, count in macs.items():
@@ -122,6 +120,31 @@ def measure(
                     *(name, tier, compute, 2.0 * count, timings[tier]),
                     *(2.0 * scale.matmul**3, timings["matmul"]),
                 )
+
+
+def tier_of(workload: Workload, params: Params, factor: float) -> Params:
+    """The model that the tier of a rank factor receives; the whole one for f = 1."""
+    return tier_params(params, rank_plan(workload, factor)) if factor > 1 else params
+
+
+def compiled_round(
+    workload: Workload, received: Params, data: ClientData, scale: Scale, compute: Compute
+) -> Callable[[], Any]:
+    """The round of one tier's clients, compiled.
+
+    Args:
+        workload: what each client does.
+        received: the tier's model.
+        data: of at least ``scale.clients`` clients.
+        scale: how many clients, and how many side by side.
+        compute: floating type of the clients' passes.
+
+    Returns:
+        A call without arguments.
+    """
+    arguments = train_cohort_arguments(received, data, scale.clients)
+    train = build_train_cohort(workload, scale.clients_per_chunk, compute_dtype=jnp.dtype(compute))
+    return partial(compile_timed(train, *arguments).call, *arguments)
 
 
 def build_report(rows: Sequence[Utilisation], scale: Scale, command: str) -> Report:
@@ -186,6 +209,8 @@ class Options:
 
 def main() -> None:
     """Runs the benchmark with the options of the command line."""
+    import tyro
+
     options = tyro.cli(Options, prog="python -m benchmarks.utilisation")
     usual = default_scale()
     scale = Scale(options.clients or usual.clients, options.clients_per_chunk or usual.clients_per_chunk, usual.matmul)

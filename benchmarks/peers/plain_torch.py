@@ -20,14 +20,20 @@ def run(task: Task, round_done: Callable[[], None]) -> float:
     """Trains the task; see `benchmarks.peers.worker`."""
     torch.set_num_threads(task.threads)
     torch.manual_seed(0)
+    if task.device == "cuda":
+        # As XLA computes there by default: products in TF32, and the fastest convolution of those that were tried.
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True
     workload = task.workload
-    data = [client_tensors(workload, client) for client in range(workload.clients)]
-    whole = build_model(workload.model)
+    data = [client_tensors(workload, client, task.device) for client in range(workload.clients)]
+    whole = build_model(workload.model).to(task.device)
     ranks = [layer_ranks(plan) for plan in task.ranks]
-    models = [build_model(workload.model, plan) for plan in ranks]
+    models = [build_model(workload.model, plan).to(task.device) for plan in ranks]
     server = {name: value.clone() for name, value in whole.state_dict().items()}
     for _ in range(task.total_rounds):
         server = _round(server, models, ranks, data, workload)
+        if task.device == "cuda":
+            torch.cuda.synchronize()
         round_done()
     whole.load_state_dict(server)
     return probe_loss(whole, workload)
@@ -57,7 +63,7 @@ def train(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, workload
     """One epoch of SGD in random order."""
     optimizer = torch.optim.SGD(model.parameters(), lr=workload.learning_rate)
     model.train()
-    for batch in torch.randperm(len(labels)).split(workload.batch_size):
+    for batch in torch.randperm(len(labels), device=labels.device).split(workload.batch_size):
         optimizer.zero_grad()
         F.cross_entropy(model(images[batch]), labels[batch]).backward()
         optimizer.step()
@@ -67,12 +73,12 @@ def factorize(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Singular vectors times the roots of the singular values, of the kernel read as (o * kh) x (i * kw).
 
     Args:
-        weight: (o, i) or (o, i, kh, kw).
+        weight: (o, i, kh, kw).
 
     Returns:
-        left (o, kh, n) and right (n, i, kw); kh = kw = 1 for a dense kernel.
+        left (o, kh, n) and right (n, i, kw).
     """
-    outputs, inputs, height, width = (*weight.shape, 1, 1)[:4]
+    outputs, inputs, height, width = weight.shape
     matrix = weight.reshape(outputs, inputs, height, width).transpose(1, 2).reshape(outputs * height, inputs * width)
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     root = values.sqrt()
@@ -85,8 +91,8 @@ def tier_state(server: State, factors: Mapping[str, tuple[torch.Tensor, torch.Te
     for layer, rank in ranks.items():
         left, right = factors[layer]
         u, v = left[..., :rank].transpose(1, 2)[..., None], right[:rank, :, None]
-        is_dense = state.pop(f"{layer}.weight").ndim == 2
-        state[f"{layer}.u.weight"], state[f"{layer}.v.weight"] = (u.flatten(1), v.flatten(1)) if is_dense else (u, v)
+        del state[f"{layer}.weight"]
+        state[f"{layer}.u.weight"], state[f"{layer}.v.weight"] = u, v
         if f"{layer}.bias" in state:
             state[f"{layer}.u.bias"] = state.pop(f"{layer}.bias")
     return state
@@ -97,7 +103,7 @@ def whole_state(state: State, ranks: Ranks) -> State:
     whole = dict(state)
     for layer in ranks:
         u, v = whole.pop(f"{layer}.u.weight"), whole.pop(f"{layer}.v.weight")
-        whole[f"{layer}.weight"] = u @ v if u.ndim == 2 else torch.einsum("orh,riw->oihw", u[..., 0], v[:, :, 0])
+        whole[f"{layer}.weight"] = torch.einsum("orh,riw->oihw", u[..., 0], v[:, :, 0])
         if f"{layer}.u.bias" in whole:
             whole[f"{layer}.bias"] = whole.pop(f"{layer}.u.bias")
     return whole

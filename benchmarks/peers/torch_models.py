@@ -36,10 +36,25 @@ def _conv(inputs: int, outputs: int, *, stride: int = 1, bias: bool = False, ran
     )
 
 
-def _dense(inputs: int, outputs: int, rank: int | None) -> nn.Module:
+class _WholeMap(nn.Conv2d):
+    """Convolution with a kernel as large as its map, computed as the product that it is."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(batch, channels, height, width) to (batch, outputs)."""
+        return F.linear(images.flatten(1), self.weight.flatten(1), self.bias)
+
+
+def _dense(channels: int, size: int, outputs: int, rank: int | None) -> nn.Module:
+    """Dense layer over a square map, whole, or 1 x size to ``rank`` channels and then size x 1."""
     if rank is None:
-        return nn.Linear(inputs, outputs)
-    return nn.Sequential(OrderedDict(v=nn.Linear(inputs, rank, bias=False), u=nn.Linear(rank, outputs)))
+        return _WholeMap(channels, outputs, size)
+    return nn.Sequential(
+        OrderedDict(
+            v=nn.Conv2d(channels, rank, (1, size), bias=False),
+            u=nn.Conv2d(rank, outputs, (size, 1)),
+            flat=nn.Flatten(),
+        )
+    )
 
 
 def _norm(channels: int) -> nn.Module:
@@ -53,14 +68,14 @@ class CNN(nn.Module):
         super().__init__()
         self.stem = _conv(1, 16, bias=True)
         self.conv = _conv(16, 32, bias=True, rank=ranks.get("conv"))
-        self.dense = _dense(7 * 7 * 32, 64, ranks.get("dense"))
+        self.dense = _dense(32, 7, 64, ranks.get("dense"))
         self.classifier = nn.Linear(64, CLASSES)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(batch, 1, 28, 28) to (batch, classes)."""
         hidden = F.max_pool2d(F.relu(self.stem(images)), 2)
         hidden = F.max_pool2d(F.relu(self.conv(hidden)), 2)
-        return self.classifier(F.relu(self.dense(hidden.flatten(1))))
+        return self.classifier(F.relu(self.dense(hidden)))
 
 
 class Block(nn.Module):
@@ -126,10 +141,10 @@ def build_model(name: str, ranks: Ranks | None = None) -> nn.Module:
     return model
 
 
-def client_tensors(workload: Workload, client: int) -> tuple[torch.Tensor, torch.Tensor]:
+def client_tensors(workload: Workload, client: int, device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
     """One client's samples, standardised: (samples, channels, height, width) and (samples,)."""
     images, labels = client_data(workload, client)
-    return _channels_first(standardise(images)), torch.from_numpy(labels)
+    return _channels_first(standardise(images)).to(device), torch.from_numpy(labels).to(device)
 
 
 def _channels_first(images: np.ndarray) -> torch.Tensor:
@@ -140,8 +155,9 @@ def _channels_first(images: np.ndarray) -> torch.Tensor:
 def probe_loss(model: nn.Module, workload: Workload) -> float:
     """Mean loss of a model on `workload.probe_batches`, in training mode."""
     model.train()
+    device = next(model.parameters()).device
     losses = [
-        F.cross_entropy(model(_channels_first(images)), torch.from_numpy(labels))
+        F.cross_entropy(model(_channels_first(images).to(device)), torch.from_numpy(labels).to(device))
         for images, labels in probe_batches(workload)
     ]
     return float(torch.stack(losses).mean())

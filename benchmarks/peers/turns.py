@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import NamedTuple
 import jax
 
 from benchmarks.peers.environments import PEERS, PINS
-from benchmarks.peers.worker import Measurement, family_of
+from benchmarks.peers.worker import Measurement, end_family
 from benchmarks.peers.workload import CLASSES, Task, Workload
 from benchmarks.report import Report, ResultTable
 from benchmarks.timing import Timing
@@ -118,7 +117,7 @@ def run_worker(python: Path, peer: str, task: Task, limit: float) -> Measurement
     with subprocess.Popen(
         [python, "-m", "benchmarks.peers.worker", PEERS[peer], task.to_json()],
         cwd=ROOT,
-        env={**os.environ, **_QUIET, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(task.threads)},
+        env={**os.environ, **_QUIET, "PYTHONPATH": _path(python), "OMP_NUM_THREADS": str(task.threads)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -126,13 +125,18 @@ def run_worker(python: Path, peer: str, task: Task, limit: float) -> Measurement
         try:
             printed, said = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired as error:
-            for pid in family_of(process.pid):
-                os.kill(pid, signal.SIGKILL)
+            end_family(process.pid)
             raise RuntimeError(f"{peer} was stopped, for it did not finish in {limit:g} seconds") from error
     if process.returncode:
         last_words = (said.strip().splitlines() or ["nothing"])[-1]
         raise RuntimeError(f"{peer} failed with exit code {process.returncode}; its last words: {last_words}")
     return Measurement(**json.loads(printed.strip().splitlines()[-1]))
+
+
+def _path(python: Path) -> str:
+    """Where a worker finds modules: this interpreter's own path serves it alone, not the peers' environments."""
+    own = os.environ.get("PYTHONPATH", "") if str(python) == sys.executable else ""
+    return os.pathsep.join(filter(None, (str(ROOT), own)))
 
 
 def take_turns(

@@ -7,8 +7,10 @@ Linux only: CPU time and memory are read from /proc for the process and all its 
 
 import json
 import os
+import signal
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -93,6 +95,17 @@ def family_of(root: int) -> list[int]:
     for pid in family:
         family += children.get(pid, [])
     return family
+
+
+def end_family(root: int) -> None:
+    """Kills a process and all its living descendants.
+
+    Args:
+        root: its id.
+    """
+    for pid in family_of(root):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -81,6 +81,7 @@ class Task:
         cores: CPU cores that the worker and its children may use.
         at_once: clients trained side by side, in processes or threads of the peer's own.
         threads: threads within one client's arithmetic.
+        device: where PyTorch computes, ``cpu`` or ``cuda``.
     """
 
     workload: Workload
@@ -90,6 +91,7 @@ class Task:
     cores: int
     at_once: int
     threads: int
+    device: str = "cpu"
 
     @property
     def total_rounds(self) -> int:

@@ -138,19 +138,20 @@ def table(results: list[Result], arguments: Arguments, seconds: float) -> str:
         f"After round {arguments.rounds}; mean ± standard deviation over seeds {seeds.replace(' ', ', ')}.",
     ]
     heading = (
-        "| plan | ranks | strategy | gradient norm | in theory | mean gap | distance to W* | excess loss | turned |"
+        "| plan | ranks | strategy | gradient norm | in theory | mean gap | distance to W* | excess loss | turned "
+        "| coverage |"
     )
     for case in CASES:
-        lines += ["", f"## {case.title}", "", heading, "|---|---|---|---|---|---|---|---|---|"]
+        lines += ["", f"## {case.title}", "", heading, "|---|---|---|---|---|---|---|---|---|---|"]
         for result in results:
             if result.case == case:
                 ranks = ", ".join(str(rank_for((SIZE, SIZE), factor) or "whole") for factor in result.plan)
-                gradient, *others = [spread(np.asarray(figure)[:, -1]) for figure in result.trace]
+                gradient, *others = [spread(np.asarray(figure)[:, -1]) for figure in result.trace[:-1]]
+                coverage = number(float(result.trace.coverage[0].min()))
                 theory = floor_in_theory(result)
                 exact = "" if theory is None else number(theory)
-                lines.append(
-                    f"| {' | '.join([plan_name(result.plan), ranks, result.strategy, gradient, exact, *others])} |"
-                )
+                cells = [plan_name(result.plan), ranks, result.strategy, gradient, exact, *others, coverage]
+                lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
         f"Wall time {seconds:.0f} s for all, compilation included, on {os.cpu_count()} cores "

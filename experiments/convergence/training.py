@@ -38,6 +38,8 @@ class Trace(NamedTuple):
         excess: global objective above its minimum, which is zero.
         turned: mean over the clients of ``||[W]_r - Q Q^T W||_F``, Q the r leading directions of the round before: how
             far the decomposition turned their model away from the one that they trained.
+        coverage: smallest share of the clients that trained one and the same direction of those that anybody trained:
+            the strongest tier's, whose last ranks nobody else holds.
     """
 
     gradient: jax.Array
@@ -45,6 +47,7 @@ class Trace(NamedTuple):
     distance: jax.Array
     excess: jax.Array
     turned: jax.Array
+    coverage: jax.Array
 
 
 @partial(jax.jit, static_argnames=("rank_factors", "rounds", "name"))
@@ -147,4 +150,5 @@ def measure(strategy: Strategy, before: State, state: State, problem: Problem, t
         distance=jnp.linalg.norm(weights - problem.optimum),
         excess=excess,
         turned=mean([turned(tier) for tier in range(len(tiers))]),
+        coverage=jnp.asarray(len(tiers[0]) / CLIENTS),
     )

@@ -9,7 +9,7 @@ import optax
 from jax import lax
 
 from fedhm_jax.client.objective import Objective
-from fedhm_jax.data import Client, ClientData, crop_flip, draw_batch, epoch_order
+from fedhm_jax.data import Client, ClientData, crop_flip, draw_batch, epoch_order, rows_in_order
 from fedhm_jax.lowrank import Factors, is_factors
 from fedhm_jax.tree import Params
 
@@ -181,22 +181,25 @@ def build_local_update(objective: Objective, training: LocalTraining, capacity: 
         received, client, data, learning_rate, key = assignment
         optimizer = training.optimizer(learning_rate)
         epoch_key = jax.random.fold_in(key, done // steps_per_epoch(client))
-        order = epoch_order(epoch_key, client.size, capacity)
         first = done % steps_per_epoch(client)
+        before = first * batch_size
+        rows = rows_in_order(data, client, epoch_order(epoch_key, client.size, capacity), before)
 
-        def step(index: jax.Array, progress: Progress) -> Progress:
+        def step(index: jax.Array, carry: tuple[Params, Any, jax.Array]) -> tuple[Params, Any, jax.Array]:
             augment_key, objective_key = jax.random.split(jax.random.fold_in(epoch_key, first + index))
-            batch = draw_batch(data, client, order, first + index, batch_size)
+            batch = draw_batch(data, rows, index, client.size - before, batch_size)
             if training.augment:
                 batch = batch._replace(images=crop_flip(augment_key, batch.images))
-            params, opt_state, loss_sum, samples = progress
+            params, opt_state, loss_sum = carry
             gradient, loss = jax.grad(objective, has_aux=True)(params, batch, client.owned, objective_key)
             gradient = add_penalties(gradient, params, received, training)
             updates, opt_state = optimizer.update(gradient, opt_state, params)
-            drawn = batch.mask.sum().astype(jnp.int32)
-            return Progress(optax.apply_updates(params, updates), opt_state, loss_sum + loss, samples + drawn)
+            return optax.apply_updates(params, updates), opt_state, loss_sum + loss
 
-        return lax.fori_loop(0, steps, step, progress)
+        drawn = jnp.clip(client.size - before, 0, steps * batch_size)
+        begun = (progress.params, progress.opt_state, progress.loss)
+        params, opt_state, loss = lax.fori_loop(0, steps, step, begun)
+        return Progress(params, opt_state, loss, progress.samples + drawn)
 
     return LocalUpdate(begin, segment, advance)
 

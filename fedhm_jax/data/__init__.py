@@ -11,6 +11,7 @@ from fedhm_jax.data.client_data import (
     epoch_order,
     normalise,
     place_clients,
+    rows_in_order,
 )
 from fedhm_jax.data.dataset import Dataset
 from fedhm_jax.data.image_file import read_image
@@ -38,5 +39,6 @@ __all__ = [
     "partition",
     "place_clients",
     "read_image",
+    "rows_in_order",
     "without_held_out",
 ]

@@ -168,14 +168,39 @@ class Batch(NamedTuple):
     mask: jax.Array
 
 
-def draw_batch(data: ClientData, client: Client, order: jax.Array, index: jax.Array, batch_size: int) -> Batch:
-    """The batch of one step of an epoch, gathered on the device; the last one is padded by repeating a sample, masked.
+def rows_in_order(data: ClientData, client: Client, order: jax.Array, first: jax.Array) -> jax.Array:
+    """Where a client's samples stand among all, in the order of an epoch, from some place on and then from the start.
+
+    Looked up once for many steps: clients side by side that are at different places of their epochs then read the same
+    places at each step, which takes a slice and no gather.
 
     Args:
         data: all clients.
-        client: whose samples to draw.
-        order: of the epoch, from `epoch_order`, its length a multiple of ``batch_size``.
-        index: number of the step within the epoch.
+        client: whose samples.
+        order: (capacity,) of the epoch, from `epoch_order`.
+        first: place in the order to begin with.
+
+    Returns:
+        (capacity,) int32, the last sample's row in the places beyond the client's samples.
+
+    Example:
+        >>> data = place_clients(np.zeros((3, 2, 2, 1), np.uint8), np.array([0, 1, 1]), [np.arange(3)], classes=2)
+        >>> client = client_by_id(data, jnp.int32(0), jnp.bool_(True))
+        >>> rows_in_order(data, client, jnp.array([2, 0, 1, 3]), jnp.int32(1)).tolist()
+        [0, 1, 2, 2]
+    """
+    places = (first + jnp.arange(len(order), dtype=jnp.int32)) % len(order)
+    return data.indices[client.offset + jnp.minimum(order[places], client.size - 1)]
+
+
+def draw_batch(data: ClientData, rows: jax.Array, step: jax.Array, remaining: jax.Array, batch_size: int) -> Batch:
+    """The batch of one step, gathered on the device; the last of an epoch is padded by repeating a sample, masked.
+
+    Args:
+        data: all clients.
+        rows: of a client, from `rows_in_order`, their number a multiple of ``batch_size``.
+        step: number of the step since the rows' first.
+        remaining: the client's samples in the epoch from the rows' first on.
         batch_size: samples per step.
 
     Returns:
@@ -183,15 +208,14 @@ def draw_batch(data: ClientData, client: Client, order: jax.Array, index: jax.Ar
 
     Example:
         >>> data = place_clients(np.zeros((3, 2, 2, 1), np.uint8), np.array([0, 1, 1]), [np.arange(3)], classes=2)
-        >>> client = client_by_id(data, jnp.int32(0), jnp.bool_(True))
-        >>> draw_batch(data, client, jnp.array([2, 0, 1, 3]), jnp.int32(1), batch_size=2).mask.tolist()
-        [1.0, 0.0]
+        >>> batch = draw_batch(data, jnp.array([2, 0, 1, 2]), jnp.int32(1), remaining=jnp.int32(3), batch_size=2)
+        >>> batch.labels.tolist(), batch.mask.tolist()
+        ([1, 1], [1.0, 0.0])
     """
-    places = index * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
-    chosen = lax.dynamic_slice(order, (index * batch_size,), (batch_size,))
-    rows = data.indices[client.offset + jnp.minimum(chosen, client.size - 1)]
-    mask = (places < client.size).astype(data.mean.dtype)
-    return Batch(normalise(data.images[rows], data.mean, data.std), data.labels[rows], mask)
+    places = step * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
+    chosen = lax.dynamic_slice(rows, (step * batch_size,), (batch_size,))
+    mask = (places < remaining).astype(data.mean.dtype)
+    return Batch(normalise(data.images[chosen], data.mean, data.std), data.labels[chosen], mask)
 
 
 def normalise(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:

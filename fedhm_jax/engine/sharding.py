@@ -124,7 +124,7 @@ def on_one_device(
     Returns:
         The same function. Accelerators each compute it for themselves, which takes less than to send the result.
     """
-    if mesh is None or jax.default_backend() != "cpu":
+    if mesh is None or mesh.devices.flat[0].platform != "cpu":
         return function
 
     def on_device(share: Share, state: StateT, *args: Arguments.args, **kwargs: Arguments.kwargs) -> StateT:

@@ -71,8 +71,10 @@ def conv2d(
         >>> conv2d(x, k, (1, 1), ((0, 0), (0, 0)), "gemm").shape
         (1, 2, 2, 5)
     """
+    if _covers_rows(images, kernel, strides, padding):
+        return _conv_of_rows(images, kernel)
     if method == "auto":
-        method = _fastest_on_cpu(kernel, strides) if jax.default_backend() == "cpu" else "lax"
+        method = automatic_method(kernel.shape, strides, jax.default_backend())
     if method == "gemm":
         return _conv_gemm(images, kernel, strides, padding)
     if method == "canonical":
@@ -80,10 +82,40 @@ def conv2d(
     return _conv_lax(images, kernel, strides, padding)
 
 
-def _fastest_on_cpu(kernel: jax.Array, strides: Pair) -> ConvMethod:
-    rows, columns, channels, outputs = kernel.shape
+def automatic_method(kernel: tuple[int, ...], strides: Pair, platform: str) -> ConvMethod:
+    """What ``auto`` stands for.
+
+    Args:
+        kernel: shape (kh, kw, in, out).
+        strides: along height and width.
+        platform: ``cpu``, ``gpu`` or ``tpu``, as `jax.default_backend` names them.
+
+    Returns:
+        ``lax``; on a CPU the fastest measured of the other two.
+
+    Example:
+        >>> [automatic_method((3, 3, 16, 16), (1, 1), platform) for platform in ("cpu", "gpu")]
+        ['canonical', 'lax']
+    """
+    if platform != "cpu":
+        return "lax"
+    rows, columns, channels, outputs = kernel
     whole = rows > 1 and columns > 1 and strides == (1, 1)
     return "canonical" if whole and channels < 512 and outputs >= 8 else "gemm"
+
+
+def _covers_rows(images: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> bool:
+    """The kernel is as wide as the images, and one row high or as high as they are."""
+    rows, columns = kernel.shape[:2]
+    unpadded = not any(map(any, padding))
+    return unpadded and columns == images.shape[2] and (rows == images.shape[1] or (rows, strides[0]) == (1, 1))
+
+
+def _conv_of_rows(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A product as it stands, whatever the method: each number of the images is read once."""
+    rows, columns, channels, outputs = kernel.shape
+    patches = images.reshape(images.shape[0], images.shape[1] // rows, 1, rows * columns * channels)
+    return patches @ kernel.reshape(rows * columns * channels, outputs)
 
 
 def _conv_lax(images: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> jax.Array:

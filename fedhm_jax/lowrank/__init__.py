@@ -15,7 +15,7 @@ from fedhm_jax.lowrank.decomposition import (
     with_factors,
 )
 from fedhm_jax.lowrank.segments import Segment, input_basis, rank_segments, restrict, segment_of, split
-from fedhm_jax.lowrank.truncation import DecompositionMethod
+from fedhm_jax.lowrank.truncation import DecompositionMethod, fastest_decomposition
 
 __all__ = [
     "DecompositionMethod",
@@ -24,6 +24,7 @@ __all__ = [
     "Segment",
     "factorize",
     "factorize_tree",
+    "fastest_decomposition",
     "input_basis",
     "is_factors",
     "largest_ranks",

@@ -25,12 +25,12 @@ from jax import lax
 
 DecompositionMethod = Literal["auto", "svd", "gram", "subspace"]
 
-FASTEST: dict[str, DecompositionMethod] = {"cpu": "gram", "gpu": "gram"}
+FASTEST: dict[str, DecompositionMethod] = {"cpu": "gram"}
 """What ``auto`` stands for on a backend: the fastest measured among the ways whose error is rounding alone.
 
 On a CPU the Gram matrix takes 0.3 to 0.7 of the time of the SVD. Subspace iteration is faster still at small ranks, but
 what it loses depends on how far the kernels moved, and with the Gram matrix the server's step is under 1 % of a round.
-On a GPU nothing was measured yet.
+On a GPU nothing was measured yet (``python -m benchmarks.on_accelerator`` does).
 """
 
 STEPS = 2
@@ -51,6 +51,22 @@ class Truncation(NamedTuple):
     right: jax.Array
 
 
+def fastest_decomposition(platform: str) -> DecompositionMethod:
+    """What ``auto`` stands for.
+
+    Args:
+        platform: ``cpu``, ``gpu`` or ``tpu``, as `jax.default_backend` names them.
+
+    Returns:
+        The entry of `FASTEST`, and the Gram matrix where nothing was measured.
+
+    Example:
+        >>> fastest_decomposition("tpu")
+        'gram'
+    """
+    return FASTEST.get(platform, "gram")
+
+
 def truncated(
     matrices: jax.Array, rank: int, method: DecompositionMethod = "auto", start: jax.Array | None = None
 ) -> Truncation:
@@ -59,7 +75,7 @@ def truncated(
     Args:
         matrices: (stack, rows, columns).
         rank: r, from 1 to min(rows, columns).
-        method: ``svd``, ``gram``, ``subspace``, or ``auto``: `FASTEST` on this backend.
+        method: ``svd``, ``gram``, ``subspace``, or ``auto``: `fastest_decomposition` on this backend.
         start: (stack, rows, r), the left side of an earlier decomposition, where ``subspace`` starts; without one it
             is ``svd``. The other ways need none.
 
@@ -77,7 +93,7 @@ def truncated(
     if method not in get_args(DecompositionMethod):
         raise ValueError(f"decomposition is {method!r}, but must be one of {get_args(DecompositionMethod)}")
     if method == "auto":
-        method = FASTEST.get(jax.default_backend(), "gram")
+        method = fastest_decomposition(jax.default_backend())
     if method == "gram":
         return truncated_gram(matrices, rank)
     if method == "subspace" and start is not None:

@@ -5,12 +5,15 @@ from functools import partial
 import jax
 from flax import linen as nn
 
-from fedhm_jax.layers import NORMS, Conv, ConvMethod, LowRankConv, LowRankDense, max_pool
+from fedhm_jax.layers import NORMS, Conv, ConvMethod, LowRankConv, max_pool
 from fedhm_jax.models.depth import Stage
 
 
 class CNN(nn.Module):
     """conv 3x3 16, pool, conv 3x3 32, pool, dense 64, classifier. Stem and classifier stay whole.
+
+    The dense layer reads all of a map, so it is a convolution whose kernel is as large as the map, and is factorized as
+    one: of an h x w map with i channels, a rank costs ``w i + h 64`` parameters rather than ``h w i + 64``.
 
     Attributes:
         classes: number of outputs.
@@ -41,7 +44,7 @@ class CNN(nn.Module):
 
     def stages(self) -> tuple[Stage, ...]:
         """Stem, convolution and dense layer, see `fedhm_jax.models.depth`."""
-        return partial(_stem, self), partial(_convolution, self), _dense
+        return partial(_stem, self), partial(_convolution, self), partial(_dense, self)
 
 
 def _stem(model: CNN, images: jax.Array, *, mask: jax.Array | None, train: bool) -> jax.Array:
@@ -55,5 +58,7 @@ def _convolution(model: CNN, hidden: jax.Array, *, mask: jax.Array | None, train
     return nn.relu(max_pool(NORMS[model.norm](name="norm_1")(hidden, mask=mask, train=train)))
 
 
-def _dense(hidden: jax.Array, *, mask: jax.Array | None, train: bool) -> jax.Array:
-    return nn.relu(LowRankDense(64, name="dense")(hidden.reshape(hidden.shape[0], -1)))
+def _dense(model: CNN, hidden: jax.Array, *, mask: jax.Array | None, train: bool) -> jax.Array:
+    size = (hidden.shape[1], hidden.shape[2])
+    outputs = LowRankConv(64, size, padding="VALID", method=model.convolution, name="dense")(hidden)
+    return nn.relu(outputs.reshape(outputs.shape[0], -1))

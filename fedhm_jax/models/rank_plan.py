@@ -25,7 +25,7 @@ def factorizable_kernels(model: nn.Module, images: jax.ShapeDtypeStruct) -> dict
         >>> from fedhm_jax.models import build_model
         >>> images = jax.ShapeDtypeStruct((1, 28, 28, 1), "float32")
         >>> factorizable_kernels(build_model("cnn", classes=10), images)
-        {'conv/kernel': (3, 3, 16, 32), 'dense/kernel': (1568, 64)}
+        {'conv/kernel': (3, 3, 16, 32), 'dense/kernel': (7, 7, 32, 64)}
     """
     paths: list[str] = []
 
@@ -81,8 +81,8 @@ def plan_ranks(kernels: Mapping[str, tuple[int, ...]], rank_factor: float) -> Ra
         Rank by parameter path, without the kernels that stay whole.
 
     Example:
-        >>> plan_ranks({"conv/kernel": (3, 3, 16, 32), "dense/kernel": (1568, 64)}, 8.0)
-        {'conv/kernel': 4, 'dense/kernel': 8}
+        >>> plan_ranks({"conv/kernel": (3, 3, 16, 32), "dense_0/kernel": (1568, 64)}, 8.0)
+        {'conv/kernel': 4, 'dense_0/kernel': 8}
     """
     ranks = {path: rank_for(shape, rank_factor) for path, shape in kernels.items()}
     return {path: rank for path, rank in ranks.items() if rank is not None}

@@ -62,7 +62,7 @@ def plan_widths(module: nn.Module, images: jax.ShapeDtypeStruct) -> WidthPlan:
         >>> plan["stem/kernel"]
         (None, None, None, ChannelAxis(pixels=1, channels=16))
         >>> plan["dense/kernel"]
-        (ChannelAxis(pixels=49, channels=32), ChannelAxis(pixels=1, channels=64))
+        (None, None, ChannelAxis(pixels=1, channels=32), ChannelAxis(pixels=1, channels=64))
     """
     layers, params = _layers_in_order(module, images)
     if not layers:

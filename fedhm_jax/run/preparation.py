@@ -10,8 +10,8 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from fedhm_jax.client import LocalTraining, optimizer_by_name
-from fedhm_jax.config import LocalConfig, ServerConfig, SimulationConfig, check_clients
+from fedhm_jax.client import LocalTraining
+from fedhm_jax.config import SimulationConfig, check_clients
 from fedhm_jax.data import ClientData, Dataset, label_counts, place_clients
 from fedhm_jax.engine import (
     Engine,
@@ -22,14 +22,14 @@ from fedhm_jax.engine import (
     replicate,
     show_cores,
 )
-from fedhm_jax.errors import ConfigError
-from fedhm_jax.layers import ConvMethod
 from fedhm_jax.results import RunPlan, TierCost
 from fedhm_jax.run.data_preparation import build_dataset, deal, notices_of
 from fedhm_jax.run.handed_over import NOTHING, HandedOver, names_of
+from fedhm_jax.run.local_preparation import check_batch_size, check_samples, local_training
 from fedhm_jax.run.memory import placement_error, reporting_out_of_memory
 from fedhm_jax.run.merge_preparation import build_account, build_rule
 from fedhm_jax.run.model_preparation import built_in_model, check_model, initial_params
+from fedhm_jax.run.platform_defaults import clients_side_by_side, convolution_method
 from fedhm_jax.run.server_preparation import optimized
 from fedhm_jax.run.strategy_preparation import (
     build_setting,
@@ -135,18 +135,18 @@ def check_run(config: SimulationConfig, given: HandedOver = NOTHING) -> RunParts
 
     Example:
         >>> [cost.parameters for cost in check_run(SimulationConfig()).plan.costs]
-        [13706, 7242, 4170, 2442]
+        [13706, 9354, 5130, 3018]
     """
     show_cores(config.server.devices)
     builder = chosen_builder(config, given.strategy)
     partition_seed, tier_seed, cohort_seed, statistics_seed = (
         np.random.SeedSequence(config.server.seed).generate_state(4).tolist()
     )
-    training = _local_training(config.local)
+    training = local_training(config.local)
     dataset = build_dataset(config.data, given.data)
     dealt = deal(dataset, config.data, config.partition, given.partition, partition_seed)
     check_clients(config, len(dealt))
-    _check_batch_size(training.batch_size, dealt)
+    check_batch_size(training.batch_size, dealt)
 
     model = module_of(config, dataset.classes, given.model)
     images = jax.ShapeDtypeStruct((2, *dataset.train_images.shape[1:]), jnp.float32)
@@ -154,7 +154,7 @@ def check_run(config: SimulationConfig, given: HandedOver = NOTHING) -> RunParts
     first_params = initial_params(config.model, given.init, variables["params"])
     tiers = make_tiers(config.tiers.rank_factors, config.tiers.shares, config.tiers.counts)
     sampling = _sampling(config, tiers, np.array([len(part) for part in dealt]), tier_seed, cohort_seed)
-    _check_samples(config.local, sampling)
+    check_samples(config.local, sampling.sizes, sampling.cohort_size)
     mesh = client_mesh(config.server.devices, sampling.cohort_size)
     setting = build_setting(config, model, images, variables, tiers, mean_samples=float(sampling.sizes.mean()))
     built = optimized(build_strategy(config, setting, builder), setting, config.server, given.server_optimizer)
@@ -216,7 +216,8 @@ def module_of(config: SimulationConfig, classes: int, given: nn.Module | None) -
     Raises:
         ConfigError: the config asks for what its model does not have.
     """
-    return built_in_model(config.model, classes, _convolution(config.server)) if given is None else given
+    convolution = convolution_method(config.server, jax.default_backend())
+    return built_in_model(config.model, classes, convolution) if given is None else given
 
 
 def engine_of(run: Run, capacity: int) -> Engine[State]:
@@ -242,27 +243,47 @@ def engine_of(run: Run, capacity: int) -> Engine[State]:
 
 
 def _place(parts: RunParts) -> Run:
-    dataset, config, mesh = parts.dataset, parts.plan.config, parts.mesh
-    model_key, round_key = jax.random.split(jax.random.key(config.server.seed))
+    model_key, round_key = jax.random.split(jax.random.key(parts.plan.config.server.seed))
+    state = jax.jit(partial(_first_state, parts.strategy, parts.setting))(model_key, parts.first_params)
+    return _run_of(parts, replicate((state, *_data_of(parts), round_key), parts.mesh))
+
+
+def on_shapes(parts: RunParts) -> Run:
+    """A run whose state, data, test set and key are shapes, to be traced and compiled for devices that are not there.
+
+    Args:
+        parts: from `check_run`.
+
+    Returns:
+        The run, with `jax.ShapeDtypeStruct` in place of arrays.
+
+    Example:
+        >>> run = on_shapes(check_run(SimulationConfig()))
+        >>> run.data.images.shape, run.clients_per_chunk
+        ((1437, 8, 8, 1), 1)
+    """
+    key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
+    state = jax.eval_shape(partial(_first_state, parts.strategy, parts.setting), key, parts.first_params)
+    return _run_of(parts, (state, *jax.eval_shape(partial(_data_of, parts)), key))
+
+
+def _run_of(parts: RunParts, arrays: tuple[State, ClientData, EvaluationData, jax.Array]) -> Run:
+    most_clients = -(-max(parts.sampling.capacities) // (1 if parts.mesh is None else parts.mesh.size))
+    asked = clients_side_by_side(parts.plan.config.server, jax.default_backend())
+    return Run(parts, min(asked, most_clients), *arrays)
+
+
+def _data_of(parts: RunParts) -> tuple[ClientData, EvaluationData]:
+    dataset, evaluation = parts.dataset, parts.plan.config.evaluation
     test = place_evaluation(
         dataset.test_images,
         dataset.test_labels,
-        config.evaluation.batch_size,
+        evaluation.batch_size,
         train_samples=len(dataset.train_labels),
-        statistics_samples=config.evaluation.statistics_samples,
+        statistics_samples=evaluation.statistics_samples,
         seed=parts.statistics_seed,
     )
-    most_clients = -(-max(parts.sampling.capacities) // (1 if mesh is None else mesh.size))
-    return Run(
-        parts=parts,
-        clients_per_chunk=min(_clients_per_chunk(config.server), most_clients),
-        state=replicate(
-            jax.jit(partial(_first_state, parts.strategy, parts.setting))(model_key, parts.first_params), mesh
-        ),
-        data=replicate(place_clients(dataset.train_images, dataset.train_labels, parts.dealt, dataset.classes), mesh),
-        test=replicate(test, mesh),
-        key=replicate(round_key, mesh),
-    )
+    return place_clients(dataset.train_images, dataset.train_labels, parts.dealt, dataset.classes), test
 
 
 def _first_state(strategy: Strategy[State], setting: Setting, key: jax.Array, params: Params | None) -> State:
@@ -322,45 +343,3 @@ def _sampling(
         cohort_size=drawn,
         seed=cohort_seed,
     )
-
-
-def _check_batch_size(batch_size: int, parts: list[np.ndarray]) -> None:
-    smallest = min(len(part) for part in parts)
-    if batch_size > smallest:
-        raise ConfigError.of(
-            "local.batch_size", batch_size, f"at most {smallest}, the number of samples of the smallest client"
-        )
-
-
-def _check_samples(local: LocalConfig, sampling: CohortSampling) -> None:
-    # The device counts steps and samples in 32 bits.
-    largest = np.sort(sampling.sizes)[-sampling.cohort_size :]
-    trained = samples_trained(largest, local.batch_size, local.epochs, local.steps)
-    if trained.sum(dtype=float) >= 2**31:
-        field, value = ("local.epochs", local.epochs) if local.steps is None else ("local.steps", local.steps)
-        raise ConfigError.of(field, value, "so small that a round trains on less than 2**31 samples")
-
-
-def _local_training(local: LocalConfig) -> LocalTraining:
-    return LocalTraining(
-        optimizer=optimizer_by_name(local.optimizer, local.momentum),
-        batch_size=local.batch_size,
-        epochs=local.epochs,
-        steps=local.steps,
-        weight_decay=float(local.weight_decay),
-        frobenius_decay=float(local.frobenius_decay),
-        proximal=float(local.proximal),
-        augment=local.augmentation == "crop_flip",
-    )
-
-
-def _convolution(server: ServerConfig) -> ConvMethod:
-    # Of clients side by side, the library's convolutions become grouped ones, which a CPU computes slowly.
-    grouped = jax.default_backend() == "cpu" and _clients_per_chunk(server) > 1
-    return "gemm" if server.convolution == "auto" and grouped else server.convolution
-
-
-def _clients_per_chunk(server: ServerConfig) -> int:
-    if server.clients_per_chunk is not None:
-        return server.clients_per_chunk
-    return 1 if jax.default_backend() == "cpu" else 16

@@ -84,18 +84,19 @@ def stack_test(test: Sequence[EvaluationData]) -> EvaluationData:
     return test[0]._replace(statistics_rows=jnp.stack([one.statistics_rows for one in test]))
 
 
-def over_seeds(engine: Engine[State]) -> Engine[State]:
+def over_seeds(engine: Engine[State], platform: str | None = None) -> Engine[State]:
     """An engine whose state, cohort, learning rate, key and metrics have a leading axis of runs.
 
     On a CPU the runs go one after another within the program; elsewhere they are batched.
 
     Args:
         engine: of one seed.
+        platform: that the program is for; None for JAX's default.
 
     Returns:
         The engine of all runs, to be called with `stack_data` and `stack_test`.
     """
-    each = _one_by_one if jax.default_backend() == "cpu" else _side_by_side
+    each = _one_by_one if (platform or jax.default_backend()) == "cpu" else _side_by_side
 
     def round_step(
         states: State, data: ClientData, cohorts: Cohort, learning_rates: jax.Array, keys: jax.Array

@@ -37,6 +37,7 @@ from fedhm_jax.cli import main
 from fedhm_jax.config.config_file import write_config
 from fedhm_jax.run.checkpoint import checkpoints, read_manifest
 from fedhm_jax.run.memory import evaluation_error, is_out_of_memory
+from fedhm_jax.run.platform_defaults import clients_side_by_side
 from fedhm_jax.run.preparation import prepare
 from fedhm_jax.run.program import Trained, program_of
 from fedhm_jax.run.resumption import leaves_on_host, on_devices
@@ -87,7 +88,9 @@ def compiled(runs, most_rounds):
 @pytest.fixture
 def accelerator(monkeypatch):
     """The automatic chunk of an accelerator."""
-    monkeypatch.setattr(fedhm_jax.run.preparation, "_clients_per_chunk", lambda server: server.clients_per_chunk or 16)
+    monkeypatch.setattr(
+        fedhm_jax.run.preparation, "clients_side_by_side", lambda server, _: clients_side_by_side(server, "gpu")
+    )
 
 
 def limit(monkeypatch, fits, stage=ROUNDS, error=exhausted, at_once=True, healthy=0):

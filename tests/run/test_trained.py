@@ -211,7 +211,7 @@ def test_a_file_holds_what_a_reader_needs(finished: dict[str, Finished], tmp_pat
     assert len(names) == len(named_leaves((model.params, model.statistics)))
     assert (about["format"], about["model"], about["strategy"]) == ("fedhm_jax model 1", "f4", "fedhm")
     assert (about["classes"], json.loads(about["image_shape"])) == ("10", [8, 8, 1])
-    assert json.loads(about["ranks"]) == model.ranks == {"conv/kernel": 8, "dense/kernel": 11}
+    assert json.loads(about["ranks"]) == model.ranks == {"conv/kernel": 8, "dense/kernel": 16}
     assert 'norm = "batch_static"' in about["config"]
     with pytest.raises(ConfigError, match=r"path is .* but must be a file that does not exist yet"):
         model.save(tmp_path / "f4.safetensors")

@@ -1,0 +1,1 @@
+"""Rounds compiled for accelerators that are not there: what each would hold, launch and move."""
