@@ -164,7 +164,8 @@ def _summed(share: Share, works: Sequence[_OwnWork], lanes: int) -> list[tuple[C
 
     def own_sums(own: _OwnWork) -> dict[str, jax.Array]:
         def finish(*args: Any) -> dict[str, jax.Array]:
-            return pack(own.work.finish(*args))
+            # Else a product in what a client sends and its addition to the sum may become one rounding, or two.
+            return lax.optimization_barrier(pack(own.work.finish(*args)))
 
         work = Work(own.work.begin, own.work.segment, own.work.advance, finish)
         most, parts = share.most(own.most), share.most_parts

