@@ -19,8 +19,10 @@ if int(version("jaxlib").split(".")[1]) < 11:
     # The newer of the two emitters that jaxlib 0.10 has takes twice as long; later ones have that one alone, quicker.
     _QUICK.append("--xla_cpu_use_fusion_emitters=false")
 # Tests of sharding need more devices than one; everything else runs on the first.
-_DEVICES = "--xla_force_host_platform_device_count=4"
-os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_QUICK, _DEVICES]).strip()
+_DEVICES = 4
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_QUICK]).strip()
+# Processes that tests start: a program for one device compiles in less time, and gives the same bits.
+os.environ["JAX_NUM_CPU_DEVICES"] = "1"
 
 # What runs keep for later ones lasts as long as the tests do. What one test has compiled, the others, the other worker
 # and the processes that tests start take from there.
@@ -32,6 +34,10 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 import jax  # noqa: E402  reads the variables above
 
+from fedhm_jax.engine import sharding  # noqa: E402
+
+jax.config.update("jax_num_cpu_devices", _DEVICES)
+sharding.MOST_UNASKED = 1
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -150,7 +150,7 @@ def build_train_cohort(
             advance=advance,
             finish=finish,
         )
-        return sum_results(work, len(clients), count, clients_per_chunk)
+        return jax.tree.map(lambda rows: rows[0], sum_results(work, len(clients), count, clients_per_chunk))
 
     return train_cohort
 

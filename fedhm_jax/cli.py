@@ -142,14 +142,10 @@ def _is_over(resume: Path, config: SimulationConfig) -> bool:
 
 def _prepare_jax(asked: "SimulateFlags") -> None:
     """Settings that must be made before JAX first looks for devices."""
-    import jax
+    from fedhm_jax.engine import join, keep_watch, show_cores
 
-    if (devices := asked.simulation.server.devices) is not None:
-        # A CPU shows as one device unless it is asked for more; of several processes each has its share.
-        jax.config.update("jax_num_cpu_devices", max(devices // asked.processes, 1))
+    show_cores(asked.simulation.server.devices, asked.processes)
     if asked.coordinator is not None:
-        from fedhm_jax.engine import join, keep_watch
-
         join(asked.coordinator, asked.processes, asked.process)
         keep_watch(asked.coordinator, asked.processes, asked.process)
 

@@ -23,8 +23,8 @@ class SimulateFlags:
     """TOML file with a table per group below, such as [local] epochs = 2; flags override it."""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder of an interrupted run, or of one of its checkpoints: goes on with it, with the config that it began with.
-    Flags may change output.progress, checkpoint, the folders of the data, server.clients_per_chunk, and server.rounds
-    (not with a cosine schedule)."""
+    Flags may change output.progress, checkpoint, the folders of the data, server.devices, server.clients_per_chunk,
+    and server.rounds (not with a cosine schedule)."""
     coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
     """Address of the first of several processes that run one simulation together; see docs/scaling.md."""
     processes: int = 1

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 Params = Any
 """A Flax parameter tree: nested dicts with arrays (or other pytrees) as leaves."""
@@ -51,6 +52,49 @@ def named_leaves(tree: Params, is_leaf: Callable[[Any], bool] | None = None) -> 
     """
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_leaf)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def pack(tree: Any) -> dict[str, jax.Array]:
+    """A tree as one vector of each dtype, for loops and collectives that take their time per array.
+
+    Args:
+        tree: arrays.
+
+    Returns:
+        Vectors by dtype, the leaves one after another.
+
+    Example:
+        >>> {dtype: vector.tolist() for dtype, vector in pack((jnp.ones((1, 2)), jnp.int32(3))).items()}
+        {'float32': [1.0, 1.0], 'int32': [3]}
+    """
+    vectors: dict[str, list[jax.Array]] = {}
+    for leaf in jax.tree.leaves(tree):
+        vectors.setdefault(leaf.dtype.name, []).append(leaf.reshape(-1))
+    return {dtype: jnp.concatenate(leaves) for dtype, leaves in vectors.items()}
+
+
+def unpack(vectors: dict[str, jax.Array], like: Any) -> Any:
+    """The reverse of `pack`.
+
+    Args:
+        vectors: by dtype.
+        like: tree of arrays, or of their shapes and dtypes.
+
+    Returns:
+        The tree.
+
+    Example:
+        >>> unpack({"float32": jnp.arange(3.0)}, {"a": jnp.ones(2), "b": jnp.ones(())})["a"].tolist()
+        [0.0, 1.0]
+    """
+    leaves, structure = jax.tree.flatten(like)
+    begun = dict.fromkeys(vectors, 0)
+    unpacked = []
+    for leaf in leaves:
+        dtype = leaf.dtype.name
+        begin, begun[dtype] = begun[dtype], begun[dtype] + leaf.size
+        unpacked.append(vectors[dtype][begin : begun[dtype]].reshape(leaf.shape))
+    return jax.tree.unflatten(structure, unpacked)
 
 
 def misfit(tree: Params, like: Params) -> str | None:

@@ -1,6 +1,6 @@
 """What a client does: its objective, its optimizer, its local steps, and clients side by side."""
 
-from fedhm_jax.client.lanes import Work, even_lanes, stack_results, sum_results
+from fedhm_jax.client.lanes import Work, even_lanes, result_shapes, stack_results, sum_results
 from fedhm_jax.client.losses import cross_entropy, in_top, mask_absent_classes
 from fedhm_jax.client.objective import Objective, batch_loss, supervised
 from fedhm_jax.client.optimizers import learning_rate_schedule, optimizer_by_name
@@ -22,6 +22,7 @@ __all__ = [
     "learning_rate_schedule",
     "mask_absent_classes",
     "optimizer_by_name",
+    "result_shapes",
     "stack_results",
     "sum_results",
     "supervised",

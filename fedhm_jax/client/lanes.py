@@ -47,21 +47,33 @@ class _Lanes(NamedTuple, Generic[ProgressT]):
     progress: ProgressT
 
 
-def sum_results(work: Work[ProgressT, ResultT], slots: int, count: jax.Array | int, lanes: int) -> ResultT:
-    """Sum of the clients' results; memory grows with the lanes, not with the clients.
+def sum_results(
+    work: Work[ProgressT, ResultT],
+    slots: int,
+    count: jax.Array | int,
+    lanes: int,
+    parts: int = 1,
+    part: Callable[[jax.Array], jax.Array] = jnp.zeros_like,
+) -> ResultT:
+    """Partial sums of the clients' results; memory grows with the parts and the lanes, not with the clients.
 
     All lanes step together, and no step is masked: they go on until the next one of them has reached the end of a
     segment. Lanes stand still only when no client is left to begin. So clients that come in the order of their size,
     the largest first, cost little more than their own steps: at most ``sum / lanes + largest`` in a row.
+
+    A single lane adds its clients up in their order. Several lanes do so in the order in which they come to an end, and
+    what ends together in one go.
 
     Args:
         work: what to do.
         slots: most clients that there can be.
         count: how many there are; slots not in use cost nothing.
         lanes: clients side by side.
+        parts: number of sums; one where there are several lanes.
+        part: ``part(slot)``, the number of the sum that a client's result goes to.
 
     Returns:
-        The summed pytree.
+        The pytree, every leaf with a leading axis of ``parts``.
 
     Example:
         >>> sizes = jnp.array([3, 2, 1, 0])
@@ -71,16 +83,20 @@ def sum_results(work: Work[ProgressT, ResultT], slots: int, count: jax.Array | i
         ...     advance=lambda slot, done, steps, progress: progress + steps,
         ...     finish=lambda slot, progress, finished: jnp.where(finished, progress, 0),
         ... )
-        >>> int(sum_results(counting, slots=4, count=3, lanes=2))
-        6
+        >>> sum_results(counting, slots=4, count=3, lanes=2).tolist()
+        [6]
+        >>> sum_results(counting, slots=4, count=3, lanes=1, parts=2, part=lambda slot: slot % 2).tolist()
+        [4, 2]
 
     Source: Graham, Bounds on Multiprocessing Timing Anomalies (1969), for the bound of list scheduling.
     """
+    assert lanes == 1 or parts == 1, "what ends together goes to one sum"
 
     def add(sums: ResultT, slot: jax.Array, results: ResultT) -> ResultT:
-        return jax.tree.map(lambda total, values: total + values.sum(0, dtype=total.dtype), sums, results)
+        row = part(slot[0])
+        return jax.tree.map(lambda rows, some: rows.at[row].add(some.sum(0, dtype=rows.dtype)), sums, results)
 
-    return _work_through(work, slots, count, lanes, (), add)
+    return _work_through(work, slots, count, lanes, (parts,), add)
 
 
 def stack_results(work: Work[ProgressT, ResultT], slots: int, count: jax.Array | int, lanes: int) -> ResultT:
@@ -102,6 +118,19 @@ def stack_results(work: Work[ProgressT, ResultT], slots: int, count: jax.Array |
     return _work_through(work, slots, count, lanes, (slots,), put)
 
 
+def result_shapes(work: Work[ProgressT, ResultT]) -> ResultT:
+    """Shapes and dtypes of one client's result.
+
+    Args:
+        work: what to do.
+
+    Returns:
+        The result, a `jax.ShapeDtypeStruct` for each array.
+    """
+    number = jax.ShapeDtypeStruct((), jnp.int32)
+    return jax.eval_shape(work.finish, number, jax.eval_shape(work.begin, number), jax.ShapeDtypeStruct((), bool))
+
+
 def _work_through(
     work: Work[ProgressT, ResultT],
     slots: int,
@@ -112,9 +141,7 @@ def _work_through(
 ) -> ResultT:
     """Folds ``take_in(collected, slots, results)`` over all clients, from zeros with leading axes; a slot beyond the
     cohort is that of no client."""
-    number = jax.ShapeDtypeStruct((), jnp.int32)
-    shapes = jax.eval_shape(work.finish, number, jax.eval_shape(work.begin, number), jax.ShapeDtypeStruct((), bool))
-    nothing = jax.tree.map(lambda leaf: jnp.zeros((*leading, *leaf.shape), leaf.dtype), shapes)
+    nothing = jax.tree.map(lambda leaf: jnp.zeros((*leading, *leaf.shape), leaf.dtype), result_shapes(work))
     if slots == 0:
         return nothing
     lanes = even_lanes(slots, lanes)

@@ -1,6 +1,7 @@
 """A round as a pure function of state, data, cohort and key, on one device or many."""
 
 from fedhm_jax.engine.alone import build_alone
+from fedhm_jax.engine.cores import show_cores
 from fedhm_jax.engine.distributed import is_first, join, keep_watch
 from fedhm_jax.engine.evaluation import EvaluationData, Metrics, TrainingImages, place_evaluation, static_statistics
 from fedhm_jax.engine.round import Engine, RoundStep, build_engine
@@ -20,5 +21,6 @@ __all__ = [
     "keep_watch",
     "place_evaluation",
     "replicate",
+    "show_cores",
     "static_statistics",
 ]

@@ -1,7 +1,6 @@
 """Clients that train alone: every one goes on from its own model, and nothing is sent or merged."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +19,8 @@ from fedhm_jax.client import (
 )
 from fedhm_jax.data import Client, ClientData, client_by_id
 from fedhm_jax.engine.evaluation import EvaluationData, Metrics, evaluate_model
-from fedhm_jax.engine.sharding import Share, spread
+from fedhm_jax.engine.sharding import spread
+from fedhm_jax.engine.share import Share
 from fedhm_jax.strategies import StateT, Strategy
 from fedhm_jax.tree import Params
 
@@ -65,7 +65,9 @@ def build_alone(
         key: jax.Array,
     ) -> tuple[TrainMetrics, Metrics]:
         update = build_local_update(strategy.objective(state, tier), training, capacity)
-        own, used = share.of(clients), share.count(count)
+        used, last = share.count(count), len(clients) - 1
+        places = share.place(jnp.arange(share.most(len(clients)), dtype=jnp.int32))
+        own = clients[jnp.minimum(places, last)]
         first = strategy.tier_model(state, tier)
         models = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(own), *leaf.shape)), first)
 
@@ -82,9 +84,10 @@ def build_alone(
             rows = _own_rows(data, client_by_id(data, client, jnp.bool_(True)), test.statistics_rows.shape)
             return evaluate_model(network, params, data, test._replace(statistics_rows=rows))
 
-        return _in_order(share, share.gather((trained, lax.map(tested, (models, own)))))
+        return share.gather((trained, lax.map(tested, (models, own))), 0, len(clients))
 
-    return spread(train_alone, mesh)
+    # Nothing is summed, so the devices take their clients in turn.
+    return spread(train_alone, mesh, parts=1)
 
 
 def _work_of_round(
@@ -116,15 +119,3 @@ def _own_rows(data: ClientData, client: Client, shape: tuple[int, ...]) -> jax.A
     batches, batch = shape
     places = jnp.arange(batches * batch, dtype=jnp.int32) % jnp.maximum(client.size, 1)
     return data.indices[client.offset + places].reshape(shape)
-
-
-def _in_order(share: Share, gathered: Any) -> Any:
-    """What was gathered device by device in the order of the list that `Share.of` dealt out."""
-    if share.devices == 1:
-        return gathered
-
-    def ordered(array: jax.Array) -> jax.Array:
-        by_device = array.reshape(share.devices, -1, *array.shape[1:])
-        return by_device.swapaxes(0, 1).reshape(array.shape)
-
-    return jax.tree.map(ordered, gathered)

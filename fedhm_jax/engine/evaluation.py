@@ -10,7 +10,7 @@ from jax import lax
 
 from fedhm_jax.client import cross_entropy, in_top
 from fedhm_jax.data import ClientData, normalise
-from fedhm_jax.engine.sharding import EVERYTHING, Share
+from fedhm_jax.engine.share import EVERYTHING, Share
 from fedhm_jax.models import Network, Statistics
 from fedhm_jax.tree import Params
 
@@ -167,13 +167,14 @@ def evaluate_model(
 
 def _sum_over_batches(function: Callable[[Any], Any], batches: Any, share: Share) -> Any:
     """Sum of a function's results over a tree of arrays (batches, ...), on all devices together."""
-    own, count = share.of(batches), share.count(jax.tree.leaves(batches)[0].shape[0])
 
-    def batch(index: jax.Array | int) -> Any:
-        return jax.tree.map(lambda array: array[index], own)
+    def result(index: jax.Array | int) -> Any:
+        return function(jax.tree.map(lambda array: array[index], batches))
 
-    def body(index: jax.Array, total: Any) -> Any:
-        return jax.tree.map(jnp.add, total, function(batch(index)))
+    def body(own: jax.Array, sums: Any) -> Any:
+        return jax.tree.map(lambda rows, row: rows.at[share.part(own)].add(row), sums, result(share.place(own)))
 
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, batch(0)))
-    return share.sum(lax.fori_loop(0, count, body, zeros))
+    shapes = jax.eval_shape(result, 0)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros((share.most_parts, *leaf.shape), leaf.dtype), shapes)
+    own_batches = share.count(jax.tree.leaves(batches)[0].shape[0])
+    return share.total(lax.fori_loop(0, own_batches, body, zeros))

@@ -1,10 +1,11 @@
 """The round as a pure function: distribute, train every tier's clients, judge their updates, aggregate."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Generic, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.sharding import Mesh
 
 from fedhm_jax.client import (
@@ -15,12 +16,14 @@ from fedhm_jax.client import (
     TrainMetrics,
     Work,
     build_local_update,
+    result_shapes,
     stack_results,
     sum_results,
 )
 from fedhm_jax.data import ClientData, client_by_id
 from fedhm_jax.engine.evaluation import EvaluationData, Metrics, evaluate_model
-from fedhm_jax.engine.sharding import Share, on_one_device, spread
+from fedhm_jax.engine.sharding import on_one_device, spread
+from fedhm_jax.engine.share import PARTS, Share
 from fedhm_jax.server import (
     PLAIN_MEAN,
     Cohort,
@@ -32,7 +35,7 @@ from fedhm_jax.server import (
     private_contribution,
 )
 from fedhm_jax.strategies import StateT, Strategy, sum_tiers
-from fedhm_jax.tree import Params
+from fedhm_jax.tree import Params, pack, unpack
 
 RoundStep = Callable[[StateT, ClientData, Cohort, jax.Array, jax.Array], tuple[StateT, tuple[TrainMetrics, ...]]]
 """``round_step(state, data, cohort, learning_rate, key) -> (state, (TrainMetrics, ...))``, one entry a tier."""
@@ -79,28 +82,37 @@ def build_engine(
     """
     tiers = range(len(tier_names))
 
-    def train_tier(
+    def work_of_tier(
         share: Share, tier: int, state: StateT, data: ClientData, cohort: Cohort, rate: jax.Array, key: jax.Array
-    ) -> tuple[Contribution, TrainMetrics]:
-        clients, count = share.of(cohort.clients[tier]), share.count(cohort.counts[tier])
+    ) -> _OwnWork:
+        first, most = cohort.counts[:tier].sum(dtype=cohort.counts.dtype), len(cohort.clients[tier])
+        before = share.count(first)
+        # Lanes ask for a client beyond the last when none is left.
+        clients = jnp.pad(cohort.clients[tier], (0, 1))
+
+        def client(slot: jax.Array) -> jax.Array:
+            return clients[jnp.minimum(share.place(before + slot) - first, most)]
+
         update = build_local_update(strategy.objective(state, tier), training, capacity)
-        work = _work_of_tier(strategy, tier, update, rule, state, data, clients, rate, key)
-        collect = sum_results if rule.merge == "mean" else stack_results
-        return collect(work, len(clients), count, clients_per_chunk)
+        work = _work_of_tier(strategy, tier, update, rule, state, data, client, rate, key)
+        return _OwnWork(work, first, most, before, share.count(first + cohort.counts[tier]) - before)
 
     def train(
         share: Share, state: StateT, data: ClientData, cohort: Cohort, *args: jax.Array
     ) -> tuple[Sequence[Contribution], tuple[TrainMetrics, ...]]:
-        before = [cohort.counts[:tier].sum(dtype=cohort.counts.dtype) for tier in tiers]
-        trained = [train_tier(share.after(before[tier]), tier, state, data, cohort, *args) for tier in tiers]
-        contributions, metrics = zip(*trained, strict=True)
+        works = [work_of_tier(share, tier, state, data, cohort, *args) for tier in tiers]
+        collect = _summed if rule.merge == "mean" else _stacked
+        contributions, metrics = zip(*collect(share, works, clients_per_chunk), strict=True)
         if rule.merge == "mean":
-            return share.sum((contributions, metrics))
-        everybody = share.gather(jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *contributions))
+            return contributions, metrics
+        everybody = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *contributions)
         joint = _first_of(tiers, merge_robustly(everybody, rule.merge, rule.trim))
-        return joint, share.sum(jax.tree.map(lambda values: values.sum(0, dtype=values.dtype), metrics))
+        return joint, jax.tree.map(lambda values: values.sum(0, dtype=values.dtype), metrics)
 
-    train_cohort = spread(train, mesh)
+    # Clients side by side come to an end in an order that depends on who else the device has; and where they could go
+    # side by side, but do not, memory is short. So a device then has one sum.
+    in_order = clients_per_chunk == 1 and jax.default_backend() == "cpu"
+    train_cohort = spread(train, mesh, PARTS if in_order else 1)
     # A CPU's threads would wait for each other if every device decomposed at the same time.
     aggregate = on_one_device(strategy.aggregate, mesh)
 
@@ -129,6 +141,49 @@ def build_engine(
     return Engine(round_step, spread(evaluate, mesh))
 
 
+class _OwnWork(NamedTuple):
+    """What a device has to do of a tier. The tiers' clients are one list, whose odd end is one, and not one a tier.
+
+    Attributes:
+        work: from the number of one of the device's clients of the tier to what it sends.
+        first: number in the list of the tier's first client.
+        most: clients that the tier can have.
+        before: number of the device's clients in the tiers before.
+        clients: number of the device's clients in the tier.
+    """
+
+    work: Work[Progress, tuple[Contribution, TrainMetrics]]
+    first: jax.Array
+    most: int
+    before: jax.Array
+    clients: jax.Array
+
+
+def _summed(share: Share, works: Sequence[_OwnWork], lanes: int) -> list[tuple[Contribution, TrainMetrics]]:
+    """The sum of what each tier's clients send, on all devices together."""
+
+    def own_sums(own: _OwnWork) -> dict[str, jax.Array]:
+        def finish(*args: Any) -> dict[str, jax.Array]:
+            # Else a product in what a client sends and its addition to the sum may become one rounding, or two.
+            return lax.optimization_barrier(pack(own.work.finish(*args)))
+
+        work = Work(own.work.begin, own.work.segment, own.work.advance, finish)
+        most, parts = share.most(own.most), share.most_parts
+        return sum_results(work, most, own.clients, lanes, parts, lambda slot: share.part(own.before + slot))
+
+    # Devices that met after every tier would wait for each other as often.
+    sums = lax.optimization_barrier([own_sums(own) for own in works])
+    return [unpack(share.total(of_tier), result_shapes(own.work)) for own, of_tier in zip(works, sums, strict=True)]
+
+
+def _stacked(share: Share, works: Sequence[_OwnWork], lanes: int) -> list[tuple[Contribution, TrainMetrics]]:
+    """What every client of each tier sends, in the order of the cohort."""
+    stacks = lax.optimization_barrier(
+        [stack_results(own.work, share.most(own.most), own.clients, lanes) for own in works]
+    )
+    return [share.gather(of_tier, own.first, own.most) for own, of_tier in zip(works, stacks, strict=True)]
+
+
 def _work_of_tier(
     strategy: Strategy[StateT],
     tier: int,
@@ -136,16 +191,14 @@ def _work_of_tier(
     rule: MergeRule,
     state: StateT,
     data: ClientData,
-    clients: jax.Array,
+    number: Callable[[jax.Array], jax.Array],
     learning_rate: jax.Array,
     key: jax.Array,
 ) -> Work[Progress, tuple[Contribution, TrainMetrics]]:
-    """From the client in a slot of its tier's cohort to its contribution and its metrics."""
-    # Lanes ask for a client beyond the last when none is left.
-    clients = jnp.pad(clients, (0, 1))
+    """From a slot, which stands for the client ``number(slot)``, to the client's contribution and its metrics."""
 
     def assignment(slot: jax.Array) -> Assignment:
-        client = client_by_id(data, clients[jnp.minimum(slot, len(clients) - 1)], jnp.bool_(True))
+        client = client_by_id(data, number(slot), jnp.bool_(True))
         received = strategy.distribute(state, tier, client)
         return Assignment(received, client, data, learning_rate, jax.random.fold_in(key, client.id))
 

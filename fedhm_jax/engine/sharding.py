@@ -1,7 +1,6 @@
 """Work spread over devices: each takes its share of the clients of a round and of the batches of the test set."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -12,114 +11,24 @@ from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from fedhm_jax.engine.share import CLIENTS, PARTS, Share
 from fedhm_jax.errors import ConfigError
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 StateT = TypeVar("StateT")
 
-CLIENTS = "clients"
-"""Name of the mesh axis."""
+
+MOST_UNASKED = PARTS
+"""Devices of a CPU that a run takes unasked: those that add up as one does."""
 
 
-@dataclass(frozen=True)
-class Share:
-    """The part of a list of things that one device works on: every ``devices``-th, from ``index`` on.
-
-    Neighbours in a list ordered by size go to different devices, so no device waits long for another.
-
-    Attributes:
-        index: number of the device on the mesh.
-        devices: how many there are.
-
-    Example:
-        >>> second = Share(1, 2)
-        >>> second.of(jnp.array([5, 6, 7])).tolist(), int(second.count(3))
-        ([6, 0], 1)
-    """
-
-    index: jax.Array | int
-    devices: int
-
-    def of(self, things: Any) -> Any:
-        """The device's own things, padded with zeros to the longest share.
-
-        Args:
-            things: tree of arrays (things, ...).
-
-        Returns:
-            Tree of arrays (ceil(things / devices), ...).
-        """
-        if self.devices == 1:
-            return things
-
-        def own(array: jax.Array) -> jax.Array:
-            padding = -array.shape[0] % self.devices
-            padded = jnp.pad(array, ((0, padding), *[(0, 0)] * (array.ndim - 1)))
-            rows = padded.reshape(-1, self.devices, *array.shape[1:])
-            return lax.dynamic_index_in_dim(rows, self.index, axis=1, keepdims=False)
-
-        return jax.tree.map(own, things)
-
-    def count(self, things: jax.Array | int) -> jax.Array | int:
-        """How many of a list's things are the device's own.
-
-        Args:
-            things: length of the list.
-
-        Returns:
-            ``ceil((things - index) / devices)``.
-        """
-        return things if self.devices == 1 else -((self.index - things) // self.devices)
-
-    def after(self, things: jax.Array | int) -> "Share":
-        """The share of a list that goes on where one before it ended, so that the lists' odd ends spread as well.
-
-        Args:
-            things: length of the lists before.
-
-        Returns:
-            The share.
-
-        Example:
-            >>> first = Share(0, 2)
-            >>> first.count(3), first.after(3).count(3)
-            (2, 1)
-        """
-        return self if self.devices == 1 else Share((self.index - things) % self.devices, self.devices)
-
-    def sum(self, tree: Any) -> Any:
-        """Sum over all devices, the same on each.
-
-        Args:
-            tree: arrays of this device.
-
-        Returns:
-            The tree of sums.
-        """
-        return tree if self.devices == 1 else lax.psum(tree, CLIENTS)
-
-    def gather(self, tree: Any) -> Any:
-        """The rows of all devices, one device after another, the same on each.
-
-        Args:
-            tree: arrays (rows, ...) of this device.
-
-        Returns:
-            Tree of arrays (devices * rows, ...).
-        """
-        return tree if self.devices == 1 else lax.all_gather(tree, CLIENTS, tiled=True)
-
-
-EVERYTHING = Share(0, 1)
-"""The share of a device that is alone."""
-
-
-def client_mesh(devices: int | None) -> Mesh | None:
+def client_mesh(devices: int | None, clients: int = MOST_UNASKED) -> Mesh | None:
     """The devices that a run spreads over, as a mesh of one axis.
 
     Args:
-        devices: how many; None takes all there are, but one where they are only a CPU's threads.
+        devices: how many; None takes all there are, but of a CPU's no more than ``clients`` and `MOST_UNASKED`.
+        clients: sampled each round.
 
     Returns:
         The mesh, or None for a single device.
@@ -133,11 +42,12 @@ def client_mesh(devices: int | None) -> Mesh | None:
     """
     there = jax.device_count()
     if devices is None:
-        devices = 1 if jax.default_backend() == "cpu" and jax.process_count() == 1 else there
+        cores = jax.default_backend() == "cpu" and jax.process_count() == 1
+        devices = min(there, clients, MOST_UNASKED) if cores else there
     if devices > there:
         allowed = f"at most {there}, the number of devices that JAX sees"
         if jax.default_backend() == "cpu":
-            allowed += "; a CPU shows as more after jax.config.update('jax_num_cpu_devices', n) at the very beginning"
+            allowed += "; a CPU shows as more only if it is asked for before JAX is first used"
         raise ConfigError.of("server.devices", devices, allowed)
     if jax.process_count() > 1 and devices < there:
         raise ConfigError.of("server.devices", devices, f"{there}, all devices of all processes, or unset")
@@ -147,28 +57,32 @@ def client_mesh(devices: int | None) -> Mesh | None:
     return jax.make_mesh((devices,), (CLIENTS,), (AxisType.Explicit,), devices=jax.devices()[:devices])
 
 
-def spread(function: Callable[Concatenate[Share, Arguments], Result], mesh: Mesh | None) -> Callable[Arguments, Result]:
+def spread(
+    function: Callable[Concatenate[Share, Arguments], Result], mesh: Mesh | None, parts: int = PARTS
+) -> Callable[Arguments, Result]:
     """A function of a share and of replicated arguments, run on every device of a mesh.
 
     Args:
-        function: ``function(share, *args) -> results``, the results summed with `Share.sum`, so equal on all devices.
+        function: ``function(share, *args) -> results``, put together with `Share.total` or `Share.gather`, so equal on
+            all devices.
         mesh: from `client_mesh`.
+        parts: of the sums; as many as devices if these are more.
 
     Returns:
         ``call(*args) -> results``.
 
     Example:
         >>> def total(share, values):
-        ...     return share.sum(share.of(values).sum())
-        >>> int(spread(total, None)(jnp.array([1, 2, 3])))
+        ...     return share.total(values[share.place(jnp.arange(share.own_parts))])
+        >>> int(spread(total, None, parts=3)(jnp.array([1, 2, 3])))
         6
     """
     if mesh is None:
-        return partial(function, EVERYTHING)
+        return partial(function, Share(0, 1, parts))
     devices = mesh.devices.size
 
     def on_device(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        return function(Share(lax.axis_index(CLIENTS), devices), *args, **kwargs)
+        return function(Share(lax.axis_index(CLIENTS), devices, max(parts, devices)), *args, **kwargs)
 
     # With its default check, shard_map sums every gradient by a replicated array over the mesh: each client would
     # train on the gradients of all.
@@ -217,6 +131,15 @@ def on_one_device(
         def nothing(state: StateT, *args: Arguments.args, **kwargs: Arguments.kwargs) -> StateT:
             return jax.tree.map(jnp.zeros_like, state)
 
-        return share.sum(lax.cond(share.index == 0, function, nothing, state, *args))
+        computed = lax.cond(share.index == 0, function, nothing, state, *args)
+        return jax.tree.map(_sum_of_bits, computed)
 
     return spread(on_device, mesh)
+
+
+def _sum_of_bits(leaf: jax.Array) -> jax.Array:
+    """Sum over devices of which one alone has something; as numbers, -0.0 would become 0.0."""
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+        return lax.psum(leaf, CLIENTS)
+    bits = lax.bitcast_convert_type(leaf, f"uint{8 * leaf.dtype.itemsize}")
+    return lax.bitcast_convert_type(lax.psum(bits, CLIENTS), leaf.dtype)

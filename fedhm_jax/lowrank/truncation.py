@@ -15,7 +15,9 @@ Iteration Randomization and Singular Value Problems", SIAM Journal on Scientific
 for two steps.
 """
 
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -113,7 +115,7 @@ def truncated_svd(matrices: jax.Array, rank: int) -> Truncation:
         >>> round(float(truncated_svd(jnp.ones((1, 2, 8)), rank=1).values[0, 0]), 3)
         4.0
     """
-    left, values, right = jnp.linalg.svd(matrices, full_matrices=False)
+    left, values, right = _each(partial(jnp.linalg.svd, full_matrices=False), matrices)
     values = values[:, :rank]
     root = jnp.sqrt(values)
     return Truncation(left[:, :, :rank] * root[:, None, :], values, root[:, :, None] * right[:, :rank, :])
@@ -174,11 +176,17 @@ def _product(one: jax.Array, two: jax.Array) -> jax.Array:
 
 def _orthonormal(block: jax.Array) -> jax.Array:
     """An orthonormal basis whose span contains the columns, by Householder reflections: zero columns do no harm."""
-    return jnp.linalg.qr(block)[0]
+    return _each(jnp.linalg.qr, block)[0]
 
 
 def _leading_eigenvectors(gram: jax.Array, rank: int) -> jax.Array:
-    return jnp.linalg.eigh(gram)[1][:, :, : -rank - 1 : -1]
+    return _each(jnp.linalg.eigh, gram)[1][:, :, : -rank - 1 : -1]
+
+
+def _each(decompose: Callable[[jax.Array], Any], matrices: jax.Array) -> Any:
+    """A decomposition of every matrix, on a CPU one after another: in jaxlib 0.10 a batch occupies one thread of a pool
+    and waits for others, for good if these are devices that wait for this one."""
+    return lax.map(decompose, matrices) if jax.default_backend() == "cpu" else decompose(matrices)
 
 
 def _split_evenly(basis: jax.Array, projected: jax.Array) -> Truncation:

@@ -13,7 +13,15 @@ from jax.sharding import Mesh
 from fedhm_jax.client import LocalTraining
 from fedhm_jax.config import SimulationConfig, check_clients
 from fedhm_jax.data import ClientData, Dataset, label_counts, place_clients
-from fedhm_jax.engine import Engine, EvaluationData, build_engine, client_mesh, place_evaluation, replicate
+from fedhm_jax.engine import (
+    Engine,
+    EvaluationData,
+    build_engine,
+    client_mesh,
+    place_evaluation,
+    replicate,
+    show_cores,
+)
 from fedhm_jax.results import RunPlan, TierCost
 from fedhm_jax.run.data_preparation import build_dataset, deal, notices_of
 from fedhm_jax.run.handed_over import NOTHING, HandedOver, names_of
@@ -129,8 +137,8 @@ def check_run(config: SimulationConfig, given: HandedOver = NOTHING) -> RunParts
         >>> [cost.parameters for cost in check_run(SimulationConfig()).plan.costs]
         [13706, 9354, 5130, 3018]
     """
+    show_cores(config.server.devices)
     builder = chosen_builder(config, given.strategy)
-    mesh = client_mesh(config.server.devices)
     partition_seed, tier_seed, cohort_seed, statistics_seed = (
         np.random.SeedSequence(config.server.seed).generate_state(4).tolist()
     )
@@ -147,6 +155,7 @@ def check_run(config: SimulationConfig, given: HandedOver = NOTHING) -> RunParts
     tiers = make_tiers(config.tiers.rank_factors, config.tiers.shares, config.tiers.counts)
     sampling = _sampling(config, tiers, np.array([len(part) for part in dealt]), tier_seed, cohort_seed)
     check_samples(config.local, sampling.sizes, sampling.cohort_size)
+    mesh = client_mesh(config.server.devices, sampling.cohort_size)
     setting = build_setting(config, model, images, variables, tiers, mean_samples=float(sampling.sizes.mean()))
     built = optimized(build_strategy(config, setting, builder), setting, config.server, given.server_optimizer)
     rule = build_rule(config, setting, built, dataset.classes, handed_over=builder is not None)

@@ -29,6 +29,7 @@ from fedhm_jax.config import (
     read_config,
     read_handed_over,
 )
+from fedhm_jax.engine import show_cores
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.reporting import is_finished
 from fedhm_jax.run.checkpoint import Checkpoint, DamagedCheckpoint, checkpoints, read_checkpoint, read_manifest
@@ -47,6 +48,7 @@ _FREE = {
     "checkpoint.every",
     "checkpoint.keep",
     "server.clients_per_chunk",
+    "server.devices",
 }
 """Fields that may be others when a run goes on: they do not change its results, the chunk but for rounding. A run that
 ran out of memory must be able to go on with a smaller one. Of a file to start from, the content decides."""
@@ -72,8 +74,8 @@ def find_start(resume: Path | str, config: SimulationConfig | None = None) -> St
     """Finds the checkpoint that a run goes on from, and checks that it can.
 
     ``server.rounds`` may be another number than the run was started with, but not below the rounds that are finished,
-    and not with a cosine schedule, whose learning rates depend on it. Folders, all of ``output``, ``checkpoint`` and
-    ``server.clients_per_chunk`` may change as well; nothing else.
+    and not with a cosine schedule, whose learning rates depend on it. Folders, all of ``output``, ``checkpoint``,
+    ``server.devices`` and ``server.clients_per_chunk`` may change as well; nothing else.
 
     Args:
         resume: the run's folder, for its latest checkpoint, or one checkpoint's folder.
@@ -84,7 +86,8 @@ def find_start(resume: Path | str, config: SimulationConfig | None = None) -> St
 
     Raises:
         ConfigError: there is no such run; the config is not the run's; or the checkpoint is damaged, or was written
-            with other versions or devices. The sentence then ends with the newest checkpoint that can be used instead.
+            with other versions or on another kind of device. The sentence then ends with the newest checkpoint that
+            can be used instead.
     """
     folder, place = _run_and_checkpoint(Path(resume))
     stored = stored_config(resume)
@@ -93,6 +96,7 @@ def find_start(resume: Path | str, config: SimulationConfig | None = None) -> St
     check_types(config)
     config = _in_folder(config, folder)
     check_config(replace(config, output=replace(config.output, folder=None)))
+    show_cores(config.server.devices)
     for name, now, then in _differences(config, stored):
         raise ConfigError.of(name, now, f"{then!r}, as in the run that is resumed")
     if place is None:
@@ -148,13 +152,12 @@ def environment() -> dict[str, str]:
     """What results depend on to the last bit, beside config and data.
 
     Returns:
-        Versions, machine and devices.
+        Versions, machine and kind of device.
     """
     return {
         **{name: version(name) for name in ("fedhm-jax", "jax", "jaxlib", "flax", "optax", "numpy")},
         "machine": platform.machine(),
         "device": jax.devices()[0].device_kind,
-        "number of devices": str(jax.device_count()),
     }
 
 

@@ -47,7 +47,7 @@ CASES = [
 def test_every_client_does_its_own_steps_once(lengths, lanes):
     for count in range(len(lengths) + 1):
         work = counting(lengths)
-        total = jax.jit(lambda count, work=work: sum_results(work, len(lengths), count, lanes))(count)
+        total = jax.jit(lambda count, work=work: sum_results(work, len(lengths), count, lanes)[0])(count)
         wanted = [length if place < count else 0 for place, length in enumerate(lengths)]
         assert total[:, 0].tolist() == wanted
         rows = jax.jit(lambda count, work=work: stack_results(work, len(lengths), count, lanes))(count)
@@ -108,7 +108,7 @@ def test_unequal_clients_cost_little_more_than_their_steps():
 
 def test_batched_over_runs_each_has_its_own_clients():
     def total(count):
-        return sum_results(counting((5, 4, 2)), 3, count, 2)[:, 0]
+        return sum_results(counting((5, 4, 2)), 3, count, 2)[0, :, 0]
 
     assert jax.vmap(total)(jnp.array([0, 3, 1])).tolist() == [[0, 0, 0], [5, 4, 2], [5, 0, 0]]
 

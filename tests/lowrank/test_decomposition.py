@@ -142,13 +142,14 @@ def test_largest_ranks_serve_every_tier():
 @pytest.mark.parametrize(
     ("method", "shapes"),
     [
-        ("svd", {"svd": [(1, 5, 5), (1, 6, 12), (2, 8, 6)]}),
-        ("gram", {"eigh": [(1, 5, 5), (1, 6, 6), (2, 6, 6)]}),
+        ("svd", {"svd": [(5, 5), (6, 12), (8, 6)]}),
+        ("gram", {"eigh": [(5, 5), (6, 6), (6, 6)]}),
         # of the projections, at the largest rank of each batch
-        ("subspace", {"eigh": [(1, 2, 2), (1, 5, 5), (2, 3, 3)]}),
+        ("subspace", {"eigh": [(2, 2), (3, 3), (5, 5)]}),
     ],
 )
 def test_equal_matrix_shapes_share_one_decomposition(method, shapes):
+    """On a CPU a loop over its matrices, four of three shapes."""
     tree, plan = jax.tree.map(jnp.float32, random_tree()), {"a/kernel": 3, "b/kernel": 1, "c/kernel": 5, "d/kernel": 2}
     earlier = factorize_tree(tree, plan, "svd")
     traced = equations(lambda tree: factorize_tree(tree, plan, method, earlier), tree)

@@ -237,3 +237,16 @@ def test_the_config_decides(strategy):
         used[method] = primitives(built.init, setting.shapes, jax.random.key(0)) & {"svd", "eigh"}
     # the first decomposition of subspace iteration is exact
     assert used == {"svd": {"svd"}, "gram": {"eigh"}, "subspace": {"svd"}}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_on_a_cpu_no_decomposition_is_of_a_batch(method):
+    """In jaxlib 0.10 a batch waits for threads of a pool, which may be devices that wait for it."""
+    arrays = jnp.ones((3, 6, 5)), jnp.ones((3, 6, 2))
+    found = [
+        equation.invars[0].aval.ndim
+        for equation in equations(lambda stack, start: truncated(stack, 2, method, start), *arrays)
+        if equation.primitive.name in ("svd", "eigh", "qr", "geqrf")
+    ]
+    assert found
+    assert set(found) == {2}

@@ -183,8 +183,10 @@ def test_ways_to_share_the_work_differ_by_rounding(dtype: Any) -> None:
     """In double precision the difference shrinks with the unit of rounding; a mistake would stay."""
     with jax.enable_x64(dtype is np.float64):
         alone = global_model(dtype)
-        assert farthest(alone, global_model(dtype, chunk=3)) < rounding("mlp", dtype)
         assert farthest(alone, global_model(dtype, mesh=client_mesh(4))) < rounding("mlp", dtype)
+        side_by_side = global_model(dtype, chunk=3)
+        assert farthest(alone, side_by_side) < rounding("mlp", dtype)
+        assert farthest(side_by_side, global_model(dtype, chunk=3, mesh=client_mesh(4))) < rounding("mlp", dtype)
 
 
 @pytest.mark.long
