@@ -65,12 +65,15 @@ class MaxPool:
 
 @dataclass(frozen=True)
 class Dense:
+    """Dense layer; a whole kernel may be that of a convolution over all of a map, which is read flat."""
+
     name: str
 
     def __call__(self, params: Params, x: np.ndarray) -> tuple[np.ndarray, Backward]:
         kernel, bias = f"{self.name}/kernel", f"{self.name}/bias"
         if kernel in params:
-            y = x @ params[kernel]
+            whole = params[kernel].reshape(-1, params[kernel].shape[-1])
+            y = x @ whole
         else:
             u, v = params[f"{kernel}/u"], params[f"{kernel}/v"]
             narrow = x @ v.T
@@ -79,7 +82,7 @@ class Dense:
         def backward(dy: np.ndarray) -> tuple[np.ndarray, Params]:
             gradients = {bias: dy.sum(axis=0)}
             if kernel in params:
-                return dy @ params[kernel].T, gradients | {kernel: x.T @ dy}
+                return dy @ whole.T, gradients | {kernel: (x.T @ dy).reshape(params[kernel].shape)}
             dnarrow = dy @ u
             return dnarrow @ v, gradients | {f"{kernel}/u": dy.T @ narrow, f"{kernel}/v": dnarrow.T @ x}
 
