@@ -2,7 +2,7 @@
 
 python -m experiments.when_fedhm_pays
 
-Reads the studies' results.csv and writes docs/when_fedhm_pays.png.
+Reads the studies' results.csv and writes docs/when_fedhm_pays.png. The studies must have been run.
 """
 
 import csv
@@ -53,11 +53,28 @@ Accuracies = dict[str, dict[str, float]]
 
 def main() -> None:
     """Draws all panels."""
+    missing = sorted({panel.study for panel in PANELS if not results_of(panel).exists()})
+    if missing:
+        raise SystemExit(
+            f"no results.csv in experiments/{', experiments/'.join(missing)}: the study is to be run first"
+        )
     figure = new_figure(4.2 * len(PANELS), 4.4)
     views = np.atleast_1d(figure.subplots(1, len(PANELS)))
     for panel, axes in zip(PANELS, views, strict=True):
-        draw(axes, panel.title, last_round(HERE / panel.study / "results.csv", panel.setting))
+        draw(axes, panel.title, last_round(results_of(panel), panel.setting))
     save_figure(figure, FIGURE)
+
+
+def results_of(panel: Panel) -> Path:
+    """Where a panel's study has its results.
+
+    Args:
+        panel: the panel.
+
+    Returns:
+        The CSV file, which need not be there.
+    """
+    return HERE / panel.study / "results.csv"
 
 
 def last_round(path: Path, setting: str) -> Accuracies:

@@ -1,11 +1,10 @@
-"""Rounds beside what the roofline of the chip estimated for them before there was one."""
+"""Rounds beside what the roofline of the chip estimated for them before there was one (`benchmarks.targets`)."""
 
-import csv
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import jax
 
@@ -13,76 +12,48 @@ from benchmarks.on_accelerator.measurement import Case, Emit, Measurement, timin
 from benchmarks.on_accelerator.part import Part, cells_of
 from benchmarks.on_accelerator.rounds import time_rounds
 from benchmarks.report import RESULTS, ResultTable
+from benchmarks.targets import cases as targets
+from benchmarks.targets.table import estimated_seconds, read_rows
 from experiments.stand_in import stand_in
-from fedhm_jax import (
-    EvaluationConfig,
-    LocalConfig,
-    ModelConfig,
-    PartitionConfig,
-    ServerConfig,
-    SimulationConfig,
-    StrategyConfig,
-    TiersConfig,
-)
+from fedhm_jax import EvaluationConfig, SimulationConfig
 
 NAME = "estimates"
 ESTIMATES = RESULTS / "targets-cpu.csv"
-"""Estimates by chip; the file need not be there."""
-COLUMNS = ("target", "strategy", "model", "side_by_side", "batch_size", "estimated_seconds")
-"""Its columns, beside any others. ``target`` is a chip such as ``h100`` or ``v5e``; the next four name a `Round`."""
-RANK_FACTORS = (1.0, 2.0, 4.0, 8.0)
-STEPS = 20
-"""Local steps of a client."""
+"""What `benchmarks.targets` found; the file need not be there."""
+ROUNDS = (targets.Case("fedhm", "cnn"), targets.Case("fedhm", "resnet8"), targets.Case("fedavg", "cnn"))
+MOST_ROUNDS = 500
 
 
-class Round(NamedTuple):
-    """A round in which each of four tiers has as many clients as train side by side.
-
-    Attributes:
-        strategy: name of the method.
-        model: name of the model.
-        side_by_side: clients at a time, and of each tier.
-        batch_size: samples per step.
-    """
-
-    strategy: Any
-    model: Any
-    side_by_side: int = 16
-    batch_size: int = 64
-
-    @property
-    def name(self) -> str:
-        """In the table."""
-        return f"{self.strategy}, {self.model}, {self.side_by_side} x {self.batch_size}"
-
-
-ROUNDS = (Round("fedhm", "cnn"), Round("fedhm", "resnet8"), Round("fedavg", "cnn"))
-
-
-def read_estimates(device_kind: str, path: Path = ESTIMATES) -> dict[Round, float]:
+def read_estimates(device_kind: str, path: Path = ESTIMATES) -> dict[targets.Case, float]:
     """What was estimated for a chip.
 
     Args:
         device_kind: as JAX names the device, such as ``NVIDIA H100 80GB HBM3`` or ``TPU v5 lite``.
-        path: a CSV file with the columns `COLUMNS`.
+        path: the CSV file of `benchmarks.targets`.
 
     Returns:
-        Seconds of a round; none where there is no file, or none with these columns, or nothing for such a chip.
+        Seconds of a round; none where there is no file, or nothing for such a chip. A round that does not compile has
+        none.
     """
-    if not path.exists():
-        return {}
     # "lite" is the e of v5e and v6e.
     kind = re.sub(r"[^a-z0-9]", "", device_kind.lower().replace(" lite", "e"))
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if set(COLUMNS) <= set(row) and row["target"] in kind]
-    estimates = {
-        Round(row["strategy"], row["model"], int(row["side_by_side"]), int(row["batch_size"])): float(
-            row["estimated_seconds"] or 0
-        )
-        for row in rows
+    return {
+        targets.Case(row.strategy, row.model, row.side_by_side, row.batch_size): estimated_seconds(row)
+        for row in read_rows(path).values()
+        if row.target in kind and not row.failure
     }
-    # A round that does not compile has none.
-    return {one: seconds for one, seconds in estimates.items() if seconds > 0}
+
+
+def name_of(one: targets.Case) -> str:
+    """A round in the table.
+
+    Args:
+        one: the round.
+
+    Returns:
+        Its name.
+    """
+    return f"{one.strategy}, {one.model}, {one.side_by_side} x {one.batch_size}"
 
 
 def cases(tiny: bool) -> Sequence[Case]:
@@ -94,11 +65,11 @@ def cases(tiny: bool) -> Sequence[Case]:
     Returns:
         The cases.
     """
-    rounds, steps = ((Round("fedavg", "mlp", 1, 2),), 1) if tiny else (ROUNDS, STEPS)
-    return [Case(one.name, partial(_measure, one, steps)) for one in rounds]
+    rounds, steps = ((targets.Case("fedavg", "mlp", 1, 2),), 1) if tiny else (ROUNDS, targets.STEPS)
+    return [Case(name_of(one), partial(_measure, one, steps)) for one in rounds]
 
 
-def config_of(one: Round, steps: int) -> SimulationConfig:
+def config_of(one: targets.Case, steps: int) -> SimulationConfig:
     """The round as a run.
 
     Args:
@@ -108,28 +79,26 @@ def config_of(one: Round, steps: int) -> SimulationConfig:
     Returns:
         The config, without evaluations.
     """
-    return SimulationConfig(
-        model=ModelConfig(name=one.model),
-        partition=PartitionConfig(clients=one.side_by_side * len(RANK_FACTORS)),
-        tiers=TiersConfig(rank_factors=RANK_FACTORS),
-        strategy=StrategyConfig(name=one.strategy),
-        local=LocalConfig(batch_size=one.batch_size, steps=steps),
-        server=ServerConfig(participation=1.0, clients_per_chunk=one.side_by_side, devices=1, rounds=500),
-        evaluation=EvaluationConfig(every=500),
+    config = targets.config_of(one, devices=1)
+    return replace(
+        config,
+        local=replace(config.local, steps=steps),
+        server=replace(config.server, rounds=MOST_ROUNDS),
+        evaluation=EvaluationConfig(every=MOST_ROUNDS),
     )
 
 
-def _measure(one: Round, steps: int, emit: Emit) -> None:
+def _measure(one: targets.Case, steps: int, emit: Emit) -> None:
     estimate = read_estimates(jax.devices()[0].device_kind).get(one)
     if estimate is not None:
-        emit(Measurement(NAME, one.name, "estimate", "estimated seconds", 0, estimate))
+        emit(Measurement(NAME, name_of(one), "estimate", "estimated seconds", 0, estimate))
 
     def tell(index: int, seconds: float) -> None:
         if index >= 0:
-            emit(Measurement(NAME, one.name, "measured", "seconds", index, seconds))
+            emit(Measurement(NAME, name_of(one), "measured", "seconds", index, seconds))
 
     shape = "fashion_mnist" if one.model in ("mlp", "cnn") else "cifar10"
-    samples = 2 * one.batch_size * one.side_by_side * len(RANK_FACTORS)
+    samples = 2 * one.batch_size * one.side_by_side * len(targets.RANK_FACTORS)
     time_rounds(config_of(one, steps), stand_in(shape, samples, 10), 1 if steps == 1 else 5, tell)
 
 
@@ -162,6 +131,6 @@ PART = Part(
     90,
     cases,
     table,
-    f"Estimates: rounds of four tiers with as many clients each as train side by side, {STEPS} local steps. They are "
-    f"those of benchmarks/results/{ESTIMATES.name}, if it is there and knows the chip.",
+    f"Estimates: rounds of four tiers with as many clients each as train side by side, {targets.STEPS} local steps. "
+    f"They are those of benchmarks/results/{ESTIMATES.name}, if it is there and knows the chip.",
 )

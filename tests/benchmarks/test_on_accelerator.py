@@ -13,7 +13,7 @@ from benchmarks.convolution import Shape, local_steps, operands
 from benchmarks.on_accelerator import __main__ as command
 from benchmarks.on_accelerator import convolutions, estimates, paper, peers
 from benchmarks.on_accelerator.defaults import verdict, verdicts
-from benchmarks.on_accelerator.estimates import COLUMNS, Round, read_estimates
+from benchmarks.on_accelerator.estimates import name_of, read_estimates
 from benchmarks.on_accelerator.figure import overview
 from benchmarks.on_accelerator.measurement import (
     Case,
@@ -29,6 +29,9 @@ from benchmarks.on_accelerator.parts import PARTS
 from benchmarks.on_accelerator.processes import limits, measure_part
 from benchmarks.on_accelerator.worker import run_case
 from benchmarks.report import Machine, write
+from benchmarks.targets import cases as targets
+from benchmarks.targets.chips import CHIPS
+from benchmarks.targets.table import Row, build_report
 from fedhm_jax.config.validation import check_config
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -236,23 +239,30 @@ def test_rates_memory_and_shares():
 
 
 def test_estimates_are_those_of_the_chip(tmp_path):
-    path = tmp_path / "targets.csv"
-    assert read_estimates("NVIDIA H100 80GB HBM3", path) == {}
-    path.write_text(
-        f"{','.join(COLUMNS)},more\nh100,fedhm,cnn,16,64,0.25,x\nh100,fedhm,resnet18,16,64,,does not compile\n"
-        "a100,fedhm,cnn,16,64,0.5,x\nv5e,fedhm,cnn,16,64,1,x\n"
-    )
-    one = Round("fedhm", "cnn", 16, 64)
-    assert read_estimates("NVIDIA H100 80GB HBM3", path) == {one: 0.25}
-    assert read_estimates("TPU v5 lite", path) == {one: 1.0}
+    assert read_estimates("NVIDIA H100 80GB HBM3", tmp_path / "nothing.csv") == {}
+
+    def row(target, model, **found):
+        return Row(target, "fedhm", model, 16, 64, commit="c", jax="j", digest="d", **found)
+
+    rows = [
+        # 2 GB at an H100's 3.35 TB/s in each of 20 steps, no kernels and nothing else
+        row("h100", "cnn", bytes="2000000000"),
+        row("h100", "resnet18", failure="does not fit"),
+        row("a100", "cnn", bytes="1"),
+        row("v5e", "cnn", bytes="1"),
+    ]
+    write(build_report(rows, (), "command"), tmp_path, WHERE)
+    (path,) = tmp_path.glob("targets-*.csv")
+    one = targets.Case("fedhm", "cnn", 16, 64)
+    seconds = 20 * 2e9 / CHIPS["h100"].bandwidth
+    assert read_estimates("NVIDIA H100 80GB HBM3", path) == {one: pytest.approx(seconds)}
+    assert set(read_estimates("TPU v5 lite", path)) == {one}
     assert read_estimates("NVIDIA H200", path) == {}
-    found = values("estimates", one.name, "measured", 0.5) + values(
-        "estimates", one.name, "estimate", 0.25, quantity="estimated seconds"
+    found = values("estimates", name_of(one), "measured", 0.5) + values(
+        "estimates", name_of(one), "estimate", 0.25, quantity="estimated seconds"
     )
-    (row,) = cells("estimates", found)
-    assert (row["estimated, ms"], row["measured / estimated"]) == ("250", "2.00")
-    path.write_text("target,model\nh100,cnn\n")
-    assert read_estimates("NVIDIA H100 80GB HBM3", path) == {}
+    (cell,) = cells("estimates", found)
+    assert (cell["estimated, ms"], cell["measured / estimated"]) == ("250", "2.00")
 
 
 def test_rounds_are_those_that_are_promised():
@@ -261,7 +271,7 @@ def test_rounds_are_those_that_are_promised():
     assert (config.model.name, config.local.epochs, config.local.batch_size) == ("resnet18", 10, 64)
     assert (config.partition.clients, config.server.participation, config.local.compute) == (20, 0.5, "bfloat16")
     for one in estimates.ROUNDS:
-        config = estimates.config_of(one, estimates.STEPS)
+        config = estimates.config_of(one, targets.STEPS)
         check_config(config)
         # every client of four tiers
         assert config.partition.clients == 64

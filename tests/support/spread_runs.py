@@ -4,7 +4,6 @@ of rounding.
 python tests/support/spread_runs.py STRATEGY...
 """
 
-import os
 import sys
 from dataclasses import replace
 
@@ -65,6 +64,5 @@ def main(strategies: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.pop("XLA_FLAGS", None)
     jax.config.update("jax_num_cpu_devices", 4)
     main(sys.argv[1:])
