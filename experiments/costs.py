@@ -32,13 +32,14 @@ def main(arguments: Arguments) -> None:
     lines = [
         f"`python -m experiments.costs {arguments.study.as_posix()}`",
         "",
-        "| strategy | tier | model | parameters | MiB one way | MMAC, one image |",
-        "|---|---|---|---|---|---|",
+        "| strategy | tier | model | parameters | KiB down | KiB up | MMAC, one image | the same in training |",
+        "|---|---|---|---:|---:|---:|---:|---:|",
     ]
     for strategy in study.names:
         for cost in tier_costs(study, next(iter(study.settings)), strategy):
             cells = [strategy, cost.tier, cost.size, f"{cost.parameters:,}"]
-            cells += [f"{cost.bytes_down / 2**20:.1f}", f"{cost.macs / 1e6:.1f}"]
+            cells += [f"{sent / 1024:,.1f}" for sent in (cost.bytes_down, cost.bytes_up)]
+            cells += [f"{macs / 1e6:,.3f}" for macs in (cost.macs, cost.train_macs)]
             lines.append(f"| {' | '.join(cells)} |")
     (arguments.study.parent / "costs.md").write_text("\n".join([*lines, ""]))
 
