@@ -2,9 +2,9 @@
 
 Example:
     >>> from fedhm_jax import ServerConfig, SimulationConfig, simulate
-    >>> result = simulate(SimulationConfig(server=ServerConfig(rounds=2)))
+    >>> result = simulate(SimulationConfig(server=ServerConfig(rounds=1)))
     >>> len(result.history)
-    2
+    1
 """
 
 from importlib import import_module

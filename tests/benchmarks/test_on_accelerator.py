@@ -105,6 +105,7 @@ def test_a_crash_costs_the_case_it_happens_in():
     assert started == [0, 2]
 
 
+@pytest.mark.long
 def test_a_part_that_hangs_is_stopped_and_keeps_what_it_found():
     script = SAY + f"print({HALF!r}); print('done', flush=True); time.sleep(300)"
     found, started = run(script, limit=6)

@@ -164,6 +164,7 @@ def test_a_variant_deals_for_itself_or_keeps_the_lists(tmp_path):
     assert not (tmp_path / "more").exists()
 
 
+@pytest.mark.long
 def test_all_seeds_start_from_the_parameters():
     still = replace(CONFIG, local=LocalConfig(epochs=1, batch_size=4, learning_rate=1e-12))
     first = parameters(5)

@@ -71,7 +71,8 @@ RATE = jnp.float32(0.05)
 
 
 @pytest.mark.parametrize(
-    ("name", "chunk"), [("mlp", 2), ("mlp", 3), ("mlp", 16), pytest.param("cnn", 3, marks=pytest.mark.long)]
+    ("name", "chunk"),
+    [("mlp", 3), *(pytest.param(*case, marks=pytest.mark.long) for case in (("mlp", 2), ("mlp", 16), ("cnn", 3)))],
 )
 def test_chunks_of_clients_do_not_change_the_round(data, chunk, name):
     sampled = cohort((4, 2, 0), (5, 3, 1))

@@ -119,13 +119,14 @@ def test_a_sum_has_the_bits_of_its_definition(devices, first):
 ROUNDING = 2e-5
 
 
-@pytest.mark.parametrize("cohort_size", [1, 7])
+@pytest.mark.parametrize("cohort_size", [pytest.param(1, marks=pytest.mark.long), 7])
 def test_four_devices_train_the_round_of_one(cohort_size):
     """Also where the cohort is smaller than the mesh, and where no tier's clients divide evenly."""
     one, *others = simulated(SMALL, 1, 3, 4, cohort_size=cohort_size)
     assert max(farthest(other.params, one.params) for other in others) < ROUNDING
 
 
+@pytest.mark.long
 def test_more_clients_than_parts():
     crowd = replace(SMALL, partition=PartitionConfig(clients=40), local=LocalConfig(epochs=1, batch_size=16))
     one, other = simulated(crowd, 1, 3, cohort_size=37, rounds=1)

@@ -5,8 +5,13 @@ import numpy as np
 import pytest
 from support.round_twin import CASES, IN_A_ROW, PLAIN, Case, check_evaluation, check_rounds
 
+# Convolutions, a norm, steps and all options at once; the others are variations of these.
+OFTEN = {"conv", "batch norm", "steps", "everything"}
 
-@pytest.mark.parametrize("name", CASES)
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in OFTEN else pytest.mark.long) for name in CASES]
+)
 def test_rounds_in_a_row(name: str) -> None:
     with jax.enable_x64(True):
         check_rounds(CASES[name], IN_A_ROW, np.float64, tolerance=1e-9)
@@ -18,7 +23,7 @@ def test_rounds_in_single_precision(name: str) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-9), (np.float32, 1e-4)])
-@pytest.mark.parametrize("network", ["mlp", "conv, batch norm"])
+@pytest.mark.parametrize("network", ["mlp", pytest.param("conv, batch norm", marks=pytest.mark.long)])
 def test_evaluation(network: str, dtype: type, tolerance: float) -> None:
     with jax.enable_x64(dtype is np.float64):
         check_evaluation(Case(network, PLAIN), dtype, tolerance)

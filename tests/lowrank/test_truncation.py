@@ -202,7 +202,11 @@ def test_an_unknown_method_is_refused():
 
 @pytest.mark.parametrize(
     ("method", "dtype", "tolerance"),
-    [("svd", np.float64, 1e-9), ("gram", np.float64, 1e-9), ("gram", np.float32, 1e-4)],
+    [
+        pytest.param("svd", np.float64, 1e-9, marks=pytest.mark.long),
+        ("gram", np.float64, 1e-9),
+        pytest.param("gram", np.float32, 1e-4, marks=pytest.mark.long),
+    ],
 )
 def test_rounds_equal_those_of_the_twin(method, dtype, tolerance):
     build = partial(fedhm, decomposition=method)
@@ -223,6 +227,7 @@ def test_the_server_starts_from_the_factors_of_the_round_before():
     assert farthest(found, exact) > 1e-6, "the exact factors would do as well"
 
 
+@pytest.mark.long
 def test_the_contract_holds_with_subspace_iteration():
     check_rounds(partial(fedhm, decomposition="subspace"), "mlp")
 

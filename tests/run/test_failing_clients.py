@@ -70,7 +70,9 @@ def with_nan(build=fedhm):
     return rounds(build=tampering(LEFT_OUT, poison(math.nan), build, products=build is not fedavg_low_rank))
 
 
-@pytest.mark.parametrize("build", [fedhm, fedavg_low_rank, heterofl, splitmix])
+@pytest.mark.parametrize(
+    "build", [fedhm, *(pytest.param(build, marks=pytest.mark.long) for build in (fedavg_low_rank, heterofl, splitmix))]
+)
 def test_an_update_that_is_not_finite_counts_as_never_sampled(build):
     failing = with_nan(build)
     after, metrics = failing.play(failing.state, FULL_TIERS)
@@ -113,6 +115,7 @@ def test_updates_that_are_too_long_count_as_never_sampled():
     assert accepted_and_rejected(limited.play(limited.state, LEFT)[1]) == [(1, 0), (2, 0)]
 
 
+@pytest.mark.long
 def test_a_robust_merge_leaves_them_out_as_well():
     failing = rounds(MergeRule("trimmed_mean", trim=0.4, clip=0.1), build=tampering(LEFT_OUT, poison(math.nan)))
     after, metrics = failing.play(failing.state, FULL_TIERS)

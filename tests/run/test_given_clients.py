@@ -79,6 +79,7 @@ def test_the_files_say_that_the_clients_were_handed_over(given):
     assert isinstance(result.folder, Path)
 
 
+@pytest.mark.long
 def test_natural_clients_handed_over_as_lists_give_the_same_bits(natural):
     assert same(natural.params, simulate(CONFIG, data=tiny(None), partition=LISTS).params)
     assert not same(natural.params, simulate(CONFIG, data=tiny(None), partition=LISTS[::-1]).params)
@@ -112,6 +113,7 @@ def test_a_run_that_dealt_for_itself_does_not_go_on_with_lists(tmp_path):
     assert str(refused.value) == "partition.method is 'given', but must be 'iid', as in the run that is resumed"
 
 
+@pytest.mark.long
 def test_all_seeds_get_the_lists(natural):
     first, second = simulate_seeds(CONFIG, (0, 1), data=tiny(None), partition=LISTS)
     for one, other in zip(jax.tree.leaves(first.params), jax.tree.leaves(natural.params), strict=True):

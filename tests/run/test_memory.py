@@ -159,7 +159,7 @@ def test_a_state_comes_back_after_its_memory_was_given_away():
 # --- fewer clients side by side ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("fits", "tried"), [(5, [8, 4]), (1, [8, 4, 2, 1])])
+@pytest.mark.parametrize(("fits", "tried"), [pytest.param(5, [8, 4], marks=pytest.mark.long), (1, [8, 4, 2, 1])])
 def test_half_the_chunk_until_it_fits_gives_the_bits_of_that_chunk(monkeypatch, accelerator, fits, tried):
     wanted, seen = expected(2, tried[-1]), limit(monkeypatch, fits)
     result = simulate(SMALL)

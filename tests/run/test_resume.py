@@ -294,10 +294,10 @@ def test_the_command_line_goes_on_too(
     "changes",
     [
         pytest.param({"strategy": StrategyConfig(name="fedrolex", widths=(1.0, 0.5))}, marks=pytest.mark.long),
-        {"strategy": StrategyConfig(name="splitmix", widths=(1.0, 0.5))},
+        pytest.param({"strategy": StrategyConfig(name="splitmix", widths=(1.0, 0.5))}, marks=pytest.mark.long),
         pytest.param({"strategy": StrategyConfig(name="fiarse")}, marks=pytest.mark.long),
         pytest.param({"strategy": StrategyConfig(name="depthfl")}, marks=pytest.mark.long),
-        {"server": ServerConfig(rounds=4, devices=2)},
+        pytest.param({"server": ServerConfig(rounds=4, devices=2)}, marks=pytest.mark.long),
         {"local": replace(SMALL.local, schedule="cosine")},
         {"evaluation": EvaluationConfig(every=4), "checkpoint": CheckpointConfig()},
     ],

@@ -154,7 +154,11 @@ def test_a_users_module_and_arrays_run_through():
 
 
 @pytest.mark.parametrize(
-    ("name", "norm"), [("cnn", "group"), pytest.param("resnet8", None, marks=pytest.mark.long), ("cnn", "batch_test")]
+    ("name", "norm"),
+    [
+        ("cnn", "batch_test"),
+        *(pytest.param(*case, marks=pytest.mark.long) for case in (("cnn", "group"), ("resnet8", None))),
+    ],
 )
 def test_models_run_with_every_norm(name, norm):
     config = replace(
@@ -168,20 +172,23 @@ def test_models_run_with_every_norm(name, norm):
     assert all(np.isfinite(list(result.final["loss"].values())))
 
 
+LONG = pytest.mark.long
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {"partition": PartitionConfig("dirichlet", clients=6, alpha=0.3)},
-        {"partition": PartitionConfig("dirichlet_equal", clients=6, alpha=0.1)},
-        {"partition": PartitionConfig("shards", clients=6, classes_per_client=2)},
-        {"partition": PartitionConfig("quantity", clients=6)},
-        {"tiers": TiersConfig((2, 8), shares=(0.25, 0.75))},
+        pytest.param({"partition": PartitionConfig("dirichlet_equal", clients=6, alpha=0.1)}, marks=LONG),
+        pytest.param({"partition": PartitionConfig("shards", clients=6, classes_per_client=2)}, marks=LONG),
+        pytest.param({"partition": PartitionConfig("quantity", clients=6)}, marks=LONG),
+        pytest.param({"tiers": TiersConfig((2, 8), shares=(0.25, 0.75))}, marks=LONG),
         {"tiers": TiersConfig((1, 2, 4), counts=(1, 2, 3))},
-        {"strategy": StrategyConfig(weighting="samples")},
+        pytest.param({"strategy": StrategyConfig(weighting="samples")}, marks=LONG),
         {"strategy": StrategyConfig(weighting="rank_softmax", temperature=5.0, history=False, classifier_rows="all")},
         {"local": LocalConfig(optimizer="adam", learning_rate=1e-3, proximal=0.1, epochs=1, masked_loss=False)},
         {"local": LocalConfig(epochs=1, schedule="step", milestones=(1, 2))},
-        {"local": LocalConfig(epochs=1, schedule="cosine", batch_size=7)},
+        pytest.param({"local": LocalConfig(epochs=1, schedule="cosine", batch_size=7)}, marks=LONG),
         {"server": ServerConfig(rounds=3, clients_per_chunk=2, participation=1.0)},
     ],
     ids=lambda changes: next(iter(changes)),
@@ -297,7 +304,7 @@ def test_what_does_not_fit_together_is_refused_in_one_sentence(monkeypatch, tmp_
 
 @pytest.mark.skipif(not TFDS.exists(), reason=f"needs the prepared data sets in {TFDS}")
 @pytest.mark.parametrize(
-    ("name", "model"), [("fashion_mnist", "cnn"), pytest.param("cifar10", "resnet8", marks=pytest.mark.long)]
+    ("name", "model"), [("fashion_mnist", "mlp"), pytest.param("cifar10", "resnet8", marks=pytest.mark.long)]
 )
 def test_real_images_run_from_the_cache(tmp_path, name, model):
     config = replace(

@@ -86,6 +86,7 @@ def test_clients_of_no_lasting_tier_are_judged_by_all_tiers() -> None:
     assert result.final["worst_client"] == pytest.approx(wanted, abs=1e-12)
 
 
+@pytest.mark.long
 def test_seeds_of_one_program_have_each_their_own(fixed: tuple[SimulationResult, RunPlan]) -> None:
     first, second = simulate_seeds(CONFIG, (0, 1), data=DATA, partition=LISTS)
     assert first.final["worst_client"] == pytest.approx(fixed[0].final["worst_client"], abs=1e-9)
