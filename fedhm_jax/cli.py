@@ -1,5 +1,5 @@
-"""The command line: ``fedhm simulate [--config FILE] [--resume DIR] [flags]``, ``fedhm compare STUDY [flags]``, and the
-two commands of `fedhm_jax.model_commands` for what a finished run has trained.
+"""The command line: ``fedhm simulate [--config FILE] [--resume DIR] [flags]``, ``fedhm compare STUDY [flags]``, and
+what becomes of finished runs: `fedhm_jax.report_command` shows them, `fedhm_jax.model_commands` has their models.
 
 Flags override the config file, and the config file overrides the defaults. tyro is imported for the flags of a command
 only, and JAX only after the config has been read and checked, so that help and mistakes are answered at once.
@@ -23,6 +23,7 @@ from fedhm_jax.config import SimulationConfig, check_config, refuse_handed_over
 from fedhm_jax.errors import CallbackError, ConfigError, DivergedError, Interrupted, OutOfMemoryError
 from fedhm_jax.files import WriteError
 from fedhm_jax.model_commands import export, predict
+from fedhm_jax.report_command import report
 
 if TYPE_CHECKING:
     from fedhm_jax.flags import SimulateFlags
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = _command_parser().parse_args(arguments[:1]).command
     try:
-        commands = {"simulate": _simulate, "compare": _compare, "predict": predict, "export": export}
+        commands = {"simulate": _simulate, "compare": _compare, "predict": predict, "export": export, "report": report}
         return commands[command](arguments[1:])
     except ConfigError as error:
         print(f"fedhm: error: {error}", file=sys.stderr)
@@ -83,10 +84,11 @@ def _command_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fedhm {version('fedhm-jax')}")
     help_text = (
-        "simulate: run rounds of federated training; compare: run strategies side by side and report; predict: "
-        "classify images with a finished run's model; export: write such a model to a file"
+        "simulate: run rounds of federated training; compare: run strategies side by side and report; report: put "
+        "finished runs side by side on a page; predict: classify images with a finished run's model; export: write "
+        "such a model to a file"
     )
-    parser.add_argument("command", choices=["simulate", "compare", "predict", "export"], help=help_text)
+    parser.add_argument("command", choices=["simulate", "compare", "report", "predict", "export"], help=help_text)
     return parser
 
 

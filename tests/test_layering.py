@@ -9,7 +9,7 @@ import fedhm_jax
 ROOT = Path(fedhm_jax.__file__).parent
 DOCS = Path(__file__).parents[1] / "docs"
 FLOORS = [
-    {"errors", "files", "tree"},
+    {"errors", "files", "page", "tree"},
     {"config", "data", "lowrank", "server"},
     {"layers", "results"},
     {"models", "reporting", "trackers"},
@@ -18,6 +18,7 @@ FLOORS = [
     {"engine"},
     {"run", "testing"},
     {"comparison", "flags", "model_commands"},
+    {"report_command"},
     {"cli"},
     {"__init__", "__main__"},
 ]

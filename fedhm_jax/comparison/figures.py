@@ -1,8 +1,9 @@
 """Figures of a comparison: accuracy against rounds, bytes, work and time; accuracy of each tier."""
 
+import math
 import statistics
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fedhm_jax.comparison.numbers import (
     accuracy_columns,
@@ -13,7 +14,8 @@ from fedhm_jax.comparison.numbers import (
     tier_names,
 )
 from fedhm_jax.comparison.study import StudyResult, StudyRun
-from fedhm_jax.reporting import byte_unit, label_axes, new_figure
+from fedhm_jax.page import Drawing, Spot, series_of
+from fedhm_jax.reporting import byte_unit, format_bytes, format_count, label_axes, new_figure
 from fedhm_jax.results import Record
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ _COLOURS = ("#0072B2", "#000000", "#999999", "#E69F00", "#D55E00", "#009E73", "#
 _DASHES = ("solid", "dotted", "dashed", "dashdot", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), "solid")
 
 
-def curves_figure(result: StudyResult, setting: str) -> "Figure":
+def curves_drawing(result: StudyResult, setting: str) -> Drawing:
     """Accuracy against rounds, bytes, multiply-accumulates and simulated time: mean over tiers, and the global model.
 
     Args:
@@ -39,22 +41,25 @@ def curves_figure(result: StudyResult, setting: str) -> "Figure":
 
     figure = new_figure(15.0, 7.0)
     panels = figure.subplots(2, 4, sharex="col", sharey=True)
+    spots: list[Spot] = []
     against = _against(result, setting)
     for row, (title, value) in enumerate((("Mean of the tiers", _mean_of_tiers), ("Global model", _global))):
         for axes, (x_label, x_of) in zip(panels[row], against, strict=True):
             for strategy in strategies_run(result, setting):
                 runs = runs_of(result, setting, strategy)
                 if value is not _global or "global" in runs[0].history[-1]["accuracy"]:
-                    _draw_curve(axes, runs, x_of, value, _style(result, strategy), strategy)
+                    curve = _curve(runs, x_of, value)
+                    _draw_curve(axes, curve, _style(result, strategy), strategy, _index(result, strategy))
+                    spots += _spots(axes, curve, strategy, _index(result, strategy))
             label_axes(axes, title, x_label if row else "", "test accuracy [%]" if axes is panels[row][0] else "")
     for axes in panels[0]:  # few ticks, so that no two labels touch
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=axes is panels[0][0], min_n_ticks=1))
     panels[0][2].xaxis.set_major_formatter(EngFormatter())
     _name_strategies(figure, panels[0][0])
-    return figure
+    return Drawing(figure, spots, _indices(result))
 
 
-def tiers_figure(result: StudyResult, setting: str) -> "Figure":
+def tiers_drawing(result: StudyResult, setting: str) -> Drawing:
     """Accuracy after the last round, a group of bars for every tier and a bar for every strategy.
 
     Args:
@@ -62,24 +67,41 @@ def tiers_figure(result: StudyResult, setting: str) -> "Figure":
         setting: one of its settings.
 
     Returns:
-        The figure; error bars are the standard deviation over seeds.
+        The drawing; error bars are the standard deviation over seeds.
     """
     spreads = accuracy_spreads(result, setting)
     columns = accuracy_columns(result, setting)
     figure = new_figure(max(8.0, 1.6 * len(columns)), 4.2)
     axes = figure.subplots()
     width = 0.84 / max(len(spreads), 1)
+    spots: list[Spot] = []
     for index, (strategy, by_column) in enumerate(spreads.items()):
         places = [group - 0.42 + width * (index + 0.5) for group in range(len(columns))]
         means = [by_column[column].mean for column in columns]
         deviations = [by_column[column].deviation or 0.0 for column in columns]
         colour, _ = _style(result, strategy)
-        hatch = "///" if result.study.names.index(strategy) >= len(_COLOURS) else ""
-        axes.bar(places, means, 0.92 * width, yerr=deviations, color=colour, hatch=hatch, label=strategy, ecolor="0.45")
+        hatch = "///" if _index(result, strategy) >= len(_COLOURS) else ""
+        number = _index(result, strategy)
+        bars = axes.bar(
+            places, means, 0.92 * width, yerr=deviations, color=colour, hatch=hatch, label=strategy, ecolor="0.45"
+        )
+        for artist in (*bars, *(bars.errorbar.get_children() if bars.errorbar is not None else ())):
+            artist.set_gid(series_of(number))
+        spots += [
+            Spot(
+                axes,
+                (place - 0.46 * width, place + 0.46 * width),
+                (0.0, mean),
+                number,
+                f"{strategy}, {column}: {by_column[column].text()} %",
+            )
+            for place, mean, column in zip(places, means, columns, strict=True)
+            if not math.isnan(mean)
+        ]
     axes.set_xticks(range(len(columns)), columns)
     label_axes(axes, "Accuracy after the last round", "", "test accuracy [%]")
     _name_strategies(figure, axes)
-    return figure
+    return Drawing(figure, spots, _indices(result))
 
 
 def _name_strategies(figure: "Figure", axes: "Axes") -> None:
@@ -90,8 +112,16 @@ def _name_strategies(figure: "Figure", axes: "Axes") -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
 
 
+def _index(result: StudyResult, strategy: str) -> int:
+    return result.study.names.index(strategy)
+
+
+def _indices(result: StudyResult) -> dict[str, int]:
+    return {name: index for index, name in enumerate(result.study.names)}
+
+
 def _style(result: StudyResult, strategy: str) -> tuple[str, object]:
-    index = result.study.names.index(strategy)
+    index = _index(result, strategy)
     again = index // len(_COLOURS)  # with more strategies than colours, a colour comes back with other dashes
     return _COLOURS[index % len(_COLOURS)], _DASHES[(index + again) % len(_DASHES)]
 
@@ -99,13 +129,10 @@ def _style(result: StudyResult, strategy: str) -> tuple[str, object]:
 def _against(result: StudyResult, setting: str) -> list[tuple[str, Callable[[Record], float]]]:
     """What accuracy is drawn against: label and value."""
 
-    def traffic(record: Record) -> float:
-        return record["total_bytes_down"] + record["total_bytes_up"]
-
-    size, unit = byte_unit(max(traffic(run.history[-1]) for run in result.runs if run.setting == setting))
+    size, unit = byte_unit(max(_traffic(run.history[-1]) for run in result.runs if run.setting == setting))
     return [
         ("round", lambda record: record["round"]),
-        (f"sent down and up [{unit}]", lambda record: traffic(record) / size),
+        (f"sent down and up [{unit}]", lambda record: _traffic(record) / size),
         ("forward multiply-accumulates", lambda record: record["total_macs"]),
         ("simulated time [s]", lambda record: record["total_simulated_seconds"]),
     ]
@@ -119,21 +146,58 @@ def _global(run: StudyRun, record: Record) -> float:
     return percent(record["accuracy"]["global"])
 
 
-def _draw_curve(
-    axes: "Axes",
-    runs: list[StudyRun],
-    x_of: Callable[[Record], float],
-    value: Callable[[StudyRun, Record], float],
-    style: tuple[str, object],
-    name: str,
-) -> None:
-    colour, dashes = style
+def _traffic(record: Record) -> float:
+    return record["total_bytes_down"] + record["total_bytes_up"]
+
+
+class _Curve(NamedTuple):
+    """Of one strategy.
+
+    Attributes:
+        x: one value an evaluated round, the mean over seeds.
+        y: percent of each seed in each of these rounds.
+        records: of each seed in each of these rounds.
+        seeds: the seeds.
+    """
+
+    x: list[float]
+    y: list[list[float]]
+    records: list[tuple[Record, ...]]
+    seeds: list[int]
+
+    @property
+    def means(self) -> list[float]:
+        return [statistics.fmean(values) for values in self.y]
+
+
+def _curve(runs: list[StudyRun], x_of: Callable[[Record], float], value: Callable[[StudyRun, Record], float]) -> _Curve:
     evaluated = [[record for record in run.history if "accuracy" in record] for run in runs]
     by_round = list(zip(*evaluated, strict=False))
     x = [statistics.fmean(x_of(record) for record in records) for records in by_round]
     y = [[value(run, record) for run, record in zip(runs, records, strict=True)] for records in by_round]
-    marker = "o" if len(x) == 1 else None  # a line of one point would not be seen
-    axes.plot(x, [statistics.fmean(values) for values in y], color=colour, linestyle=dashes, marker=marker, label=name)
-    if len(runs) > 1:
-        low, high = [min(values) for values in y], [max(values) for values in y]
-        axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
+    return _Curve(x, y, by_round, [run.seed for run in runs])
+
+
+def _draw_curve(axes: "Axes", curve: _Curve, style: tuple[str, object], name: str, index: int) -> None:
+    colour, dashes = style
+    marker = "o" if len(curve.x) == 1 else None  # a line of one point would not be seen
+    axes.plot(curve.x, curve.means, color=colour, linestyle=dashes, marker=marker, label=name, gid=series_of(index))
+    if len(curve.seeds) > 1:
+        low, high = [min(values) for values in curve.y], [max(values) for values in curve.y]
+        axes.fill_between(curve.x, low, high, color=colour, alpha=0.12, linewidth=0, gid=series_of(index))
+
+
+def _spots(axes: "Axes", curve: _Curve, name: str, index: int) -> list[Spot]:
+    """What each point of a curve is: method, round, traffic and work, and every seed's accuracy."""
+
+    def words(records: tuple[Record, ...], values: list[float]) -> str:
+        sent = format_bytes(round(statistics.fmean(_traffic(record) for record in records)))
+        work = format_count(round(statistics.fmean(record["total_macs"] for record in records)))
+        seeds = ", ".join(f"seed {seed}: {value:.2f}" for seed, value in zip(curve.seeds, values, strict=True))
+        mean = f"{name}, round {records[0]['round']}: {statistics.fmean(values):.2f} %"
+        return f"{mean}\n{sent} sent, {work} MAC\n{seeds}"
+
+    return [
+        Spot(axes, (x, x), (mean, mean), index, words(records, values))
+        for x, mean, records, values in zip(curve.x, curve.means, curve.records, curve.y, strict=True)
+    ]

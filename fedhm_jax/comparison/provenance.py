@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from fedhm_jax.comparison.markdown import plain, table
 from fedhm_jax.comparison.study import StudyResult, Trial, Variant
 from fedhm_jax.comparison.study_file import builder_name, portable
 from fedhm_jax.comparison.tuning import at_the_edge
 from fedhm_jax.comparison.variants import grid_of, points, value_name
 from fedhm_jax.config import SimulationConfig, config_to_dict
+from fedhm_jax.page import plain, table
 
 
 def grid_blocks(result: StudyResult, settings: Iterable[str]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -10,14 +11,13 @@ from rich.table import Table
 
 from fedhm_jax.comparison import numbers
 from fedhm_jax.comparison.centralised import CENTRALISED
-from fedhm_jax.comparison.figures import curves_figure, tiers_figure
+from fedhm_jax.comparison.figures import curves_drawing, tiers_drawing
 from fedhm_jax.comparison.local_only import LOCAL_ONLY
-from fedhm_jax.comparison.markdown import listed, plain, table
-from fedhm_jax.comparison.page import html_page
 from fedhm_jax.comparison.provenance import config_blocks, environment, grid_blocks
 from fedhm_jax.comparison.study import RATE, StudyResult
 from fedhm_jax.comparison.variants import grid_of, value_name
 from fedhm_jax.config import SimulationConfig, number_of_clients
+from fedhm_jax.page import Drawing, as_svg, html_page, listed, plain, table
 from fedhm_jax.reporting import format_bytes, format_count
 
 
@@ -32,19 +32,17 @@ def write_comparison(result: StudyResult, folder: Path) -> None:
     from fedhm_jax.reporting import save_figure
 
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    figures = {}
-    for setting in _settings(result):
-        for name, draw in (("curves", curves_figure), ("tiers", tiers_figure)):
-            file = folder / "figures" / f"{setting}-{name}.png"
-            part = file.with_name(f"{file.name}.part")
-            save_figure(draw(result, setting), part, dpi=90)
-            os.replace(part, file)
-            figures[f"figures/{setting}-{name}.png"] = file
+    drawings = {name: drawing for setting in settings_run(result) for name, drawing in drawn(result, setting).items()}
+    for name, drawing in drawings.items():
+        file = folder / name
+        part = file.with_name(f"{file.name}.part")
+        save_figure(drawing.figure, part, dpi=90)
+        os.replace(part, file)
     text = comparison_markdown(result)
     _replace(folder / "report.md", text)
-    _replace(folder / "report.html", html_page(result.study.name, text, figures))
+    _replace(folder / "report.html", page(result.study.name, text, drawings))
     _replace(folder / "results.csv", _csv(result))
-    if any(_with_worst_client(result, setting) for setting in _settings(result)):
+    if any(_with_worst_client(result, setting) for setting in settings_run(result)):
         _replace(folder / "worst_clients.csv", _worst_clients_csv(result))
 
 
@@ -55,7 +53,7 @@ def print_comparison(result: StudyResult) -> None:
         result: the study.
     """
     console = Console()
-    for setting in _settings(result):
+    for setting in settings_run(result):
         console.print(comparison_table(result, setting))
     if result.folder is not None:
         console.print(f"Report: {result.folder / 'report.html'}", soft_wrap=True, markup=False, highlight=False)
@@ -99,19 +97,59 @@ def comparison_markdown(result: StudyResult) -> str:
         f"Accuracy on the test set after the last round, not the best one; mean ± sample standard deviation over "
         f"{len(study.seeds)} seed{'s' if len(study.seeds) > 1 else ''} ({', '.join(map(str, study.seeds))})."
     )
-    for setting in _settings(result):
-        blocks += _setting_blocks(result, setting)
+    for setting in settings_run(result):
+        blocks += setting_blocks(result, setting)
     if result.trials:
-        blocks += ["## Tuning", *grid_blocks(result, _settings(result))]
+        blocks += ["## Tuning", *grid_blocks(result, settings_run(result))]
     blocks += ["## Configs", *config_blocks(result), "## Made with", environment(result)]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def _settings(result: StudyResult) -> list[str]:
+def settings_run(result: StudyResult) -> list[str]:
+    """Settings with at least one finished run, in the study's order."""
     return [setting for setting in result.study.settings if any(run.setting == setting for run in result.runs)]
 
 
-def _setting_blocks(result: StudyResult, setting: str) -> list[str]:
+def drawn(result: StudyResult, setting: str) -> dict[str, Drawing]:
+    """The figures of a setting.
+
+    Args:
+        result: the study.
+        setting: one of its settings.
+
+    Returns:
+        Drawings by the paths that `setting_blocks` names them with.
+    """
+    draws = {"curves": curves_drawing, "tiers": tiers_drawing}
+    return {f"figures/{setting}-{name}.png": draw(result, setting) for name, draw in draws.items()}
+
+
+def page(title: str, markdown: str, drawings: Mapping[str, Drawing]) -> str:
+    """A report as one HTML page.
+
+    Args:
+        title: of the window.
+        markdown: the report.
+        drawings: its figures, by the paths that it names them with.
+
+    Returns:
+        The HTML.
+    """
+    seen = "The numbers are in the tables beside it."
+    figures = {name: as_svg(drawing, f"figure-{index}", seen) for index, (name, drawing) in enumerate(drawings.items())}
+    return html_page(title, markdown, figures)
+
+
+def setting_blocks(result: StudyResult, setting: str) -> list[str]:
+    """What a report says of one setting.
+
+    Args:
+        result: the study.
+        setting: one of its settings.
+
+    Returns:
+        Blocks of Markdown.
+    """
     return [
         f"## {setting}",
         _in_words(result.study.settings[setting]),

@@ -1,6 +1,7 @@
 """Studies from beginning to end: tuning, resuming, refusing."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -20,6 +21,9 @@ from fedhm_jax import (
     compare,
     read_study,
 )
+from fedhm_jax.cli import main
+from fedhm_jax.comparison.finished_runs import side_by_side
+from fedhm_jax.comparison.numbers import accuracy_spreads
 
 SMALL = SimulationConfig(
     data=DataConfig(train_samples=240, test_samples=60),
@@ -96,6 +100,54 @@ def test_what_is_missing_is_run_and_leftovers_are_kept(tmp_path):
     ]
     assert without_time[0] == without_time[1]
     assert (place.parent / "seed-1.part-interrupted-1" / "records.jsonl").exists()
+
+
+def run_folders(finished):
+    return sorted((finished.folder / "runs/iid").glob("*/seed-*"))
+
+
+def test_runs_side_by_side_have_the_numbers_of_their_study(finished):
+    found = side_by_side(run_folders(finished))
+    assert list(found.study.settings) == ["digits-iid"]
+    assert accuracy_spreads(found, "digits-iid") == {
+        name: accuracy_spreads(finished, "iid")[name] for name in ("fedavg", "fedhm")
+    }
+    assert {variant.name: variant.changes for variant in found.study.variants} == {
+        "fedavg": {"strategy.name": "fedavg"},
+        "fedhm": {"strategy.name": "fedhm"},
+    }
+
+
+def test_runs_of_other_data_and_other_options_are_told_apart(finished, tmp_path):
+    first = run_folders(finished)[0]
+    again, other, skewed = (tmp_path / name for name in ("again", "other", "skewed"))
+    for folder, change in ((again, ()), (other, ("epochs = 1", "epochs = 2")), (skewed, ('"iid"', '"shards"'))):
+        shutil.copytree(first, folder)
+        if change:
+            text = (folder / "config.toml").read_text()
+            assert change[0] in text
+            (folder / "config.toml").write_text(text.replace(*change))
+    found = side_by_side([first, again, other, skewed])
+    assert list(found.study.settings) == ["digits-iid", "digits-shards"]
+    names = [f"fedavg in {first}", f"fedavg in {again}", "fedavg-2", "fedavg"]
+    assert [run.strategy for run in found.runs] == names
+    assert found.study.variants[2].changes == {"local.epochs": 2, "strategy.name": "fedavg"}
+
+
+def test_the_command_line_writes_a_page_of_runs(finished, tmp_path, capsys):
+    folders = list(map(str, run_folders(finished)))
+    page = tmp_path / "two words.html"
+    assert main(["report", *folders, "--to", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert text.count('<svg xmlns="http://www.w3.org/2000/svg"') == 2
+    assert all(f"<td>{folder}</td>" in text for folder in folders)
+    for arguments, sentence in (
+        ([folders[0], "--to", str(page)], "must be a file that does not exist yet"),
+        ([folders[0], folders[0], "--to", str(tmp_path / "b.html")], "must be named once"),
+        ([str(tmp_path), "--to", str(tmp_path / "b.html")], "must be the folder of a finished run"),
+    ):
+        assert main(["report", *arguments]) == 2
+        assert sentence in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
