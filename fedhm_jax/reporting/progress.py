@@ -1,19 +1,27 @@
-"""Progress of the rounds: a bar on a terminal, about ten lines anywhere else."""
+"""Progress of the rounds: a bar and a curve on a terminal, about ten lines anywhere else."""
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from fedhm_jax.results import Record
+
+_HEIGHTS = "▁▂▃▄▅▆▇█"
+_LONGEST_CURVE = 30
 
 
 @contextmanager
 def round_progress(rounds: int, console: Console | None = None) -> Iterator[Callable[[Record], None]]:
-    """Shows how far a run has come: rounds, elapsed and remaining time, global accuracy and training loss.
+    """Shows how far a run has come.
+
+    That is rounds, elapsed and remaining time, accuracy of the global model and of the tier that is worst off, and
+    training loss; on a terminal also rounds a minute and the global model's accuracy as a curve.
 
     Args:
         rounds: number of rounds of the run.
@@ -49,14 +57,43 @@ def round_progress(rounds: int, console: Console | None = None) -> Iterator[Call
         return
 
     columns = (TextColumn("round"), MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.description}"), console=console) as bar:
-        task = bar.add_task("", total=rounds)
+    bar = Progress(*columns, TextColumn("{task.description}"), console=console)
+    task = bar.add_task("", total=rounds)
+    accuracies: list[float] = []
+    below = Text()
+    speaks_unicode = console.encoding.lower().startswith("utf")
+    # The bar is not started by itself: it is shown by what shows the line below it too.
+    with Live(Group(bar, below), console=console, refresh_per_second=4):
 
         def move_bar(record: Record) -> None:
+            done = record["round"]
             latest.update(_metrics(record))
-            bar.update(task, completed=record["round"], description=", ".join(_in_words(latest)))
+            shown = record.get("accuracy", {})
+            accuracies.extend(shown[name] for name in ("global",) if name in shown)
+            speed = bar.tasks[0].speed
+            bar.update(task, completed=done, description="" if speed is None else f"{60 * speed:.3g} a minute")
+            curve = f"  {sparkline(accuracies[-_LONGEST_CURVE:])}" if speaks_unicode and len(accuracies) > 1 else ""
+            below.plain = ", ".join(_in_words(latest)) + curve
 
         yield move_bar
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Numbers as a curve of one line, from the smallest to the largest of them.
+
+    Args:
+        values: the numbers.
+
+    Returns:
+        A character a number.
+
+    Example:
+        >>> sparkline([0.0, 0.5, 1.0, 1.0]), sparkline([2.0, 2.0])
+        ('▁▅██', '▁▁')
+    """
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    step = (high - low) / (len(_HEIGHTS) - 1) or 1.0
+    return "".join(_HEIGHTS[int((value - low) / step + 0.5)] for value in values)
 
 
 def print_notice(notice: str) -> None:
@@ -91,8 +128,12 @@ def mean_train_loss(record: Record) -> float | None:
 def _metrics(record: Record) -> dict[str, str]:
     """What the round has to tell; a round without evaluation leaves the accuracy of the last one standing."""
     metrics = {}
-    if "accuracy" in record:
-        metrics["global accuracy"] = f"{100 * record['accuracy']['global']:.1f} %"
+    tiers = dict(record.get("accuracy", {}))
+    if "global" in tiers:
+        metrics["global accuracy"] = f"{100 * tiers.pop('global'):.1f} %"
+    if tiers:
+        worst = min(tiers, key=lambda name: tiers[name])
+        metrics["worst tier"] = f"{100 * tiers[worst]:.1f} % ({worst})"
     loss = mean_train_loss(record)
     if loss is not None:
         metrics["training loss"] = f"{loss:.3f}"
@@ -100,7 +141,8 @@ def _metrics(record: Record) -> dict[str, str]:
 
 
 def _in_words(metrics: dict[str, str]) -> list[str]:
-    return [f"{name} {metrics[name]}" for name in ("global accuracy", "training loss") if name in metrics]
+    order = ("global accuracy", "worst tier", "training loss")
+    return [f"{name} {metrics[name]}" for name in order if name in metrics]
 
 
 def format_clock(seconds: float) -> str:

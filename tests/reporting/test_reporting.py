@@ -289,7 +289,7 @@ def lines_of(rounds: int, terminal: bool, **changes: Any) -> str:
 def test_without_a_terminal_about_ten_lines_are_printed() -> None:
     lines = lines_of(50, terminal=False).splitlines()
     assert [line.split(",")[0] for line in lines] == [f"round {done}/50" for done in (1, *range(5, 51, 5))]
-    assert "global accuracy 25.0 %, training loss 2.500" in lines[0]
+    assert "global accuracy 25.0 %, worst tier 10.0 % (f4), training loss 2.500" in lines[0]
     assert len(lines_of(3, terminal=False).splitlines()) == 3
 
 
@@ -309,7 +309,21 @@ def test_the_time_left_does_not_count_the_first_round(monkeypatch: pytest.Monkey
 def test_on_a_terminal_a_bar_shows_the_last_round() -> None:
     shown = lines_of(2, terminal=True)
     assert "2/2" in shown
-    assert "global accuracy 50.0 %, training loss 1.250" in shown
+    assert "global accuracy 50.0 %, worst tier 20.0 % (f4), training loss 1.250  ▁█" in shown
+
+
+def test_clients_that_train_alone_have_no_global_accuracy() -> None:
+    for terminal in (False, True):
+        assert "worst tier 30.0 % (f1), training" in lines_of(2, terminal, accuracy={"f1": 0.3, "f4": 0.4})
+
+
+def test_a_terminal_of_few_letters_gets_no_curve() -> None:
+    file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    with round_progress(2, Console(file=file, width=100, force_terminal=True)) as show:
+        show(made_record(1))
+        show(made_record(2))
+    file.flush()
+    assert b"training loss 1.250\n" in file.buffer.getvalue()
 
 
 def test_a_round_without_evaluation_keeps_the_last_accuracy() -> None:
@@ -320,7 +334,7 @@ def test_a_round_without_evaluation_keeps_the_last_accuracy() -> None:
         show(made_record(3, evaluated=False))
     first, _, last = console.file.getvalue().splitlines()
     assert "round 1/3, training loss 2.500, " in first
-    assert "round 3/3, global accuracy 50.0 %, training loss 0.833" in last
+    assert "round 3/3, global accuracy 50.0 %, worst tier 20.0 % (f4), training loss 0.833" in last
 
 
 def test_the_mean_training_loss_leaves_out_tiers_that_did_not_train() -> None:
