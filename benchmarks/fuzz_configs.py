@@ -257,6 +257,7 @@ _SENSIBLE: Mapping[str, Callable[[_Around], Any]] = {
     "local.frobenius_decay": lambda _: (1e-4, 0.0, 1e-2),
     "local.proximal": lambda _: (0.0, 0.1, 1.0),
     "local.milestones": lambda _: ((), (1,), (1, 2), (100, 150)),
+    "local.clip": lambda _: (None, 1.0, 1e-6, 1e30),
     "local.decay_rate": lambda _: (0.1, 1.0, 1e-9),
     "aggregation.trim": lambda _: (0.1, 0.0, 0.25, 0.49),
     "aggregation.clip": lambda _: (None, 1.0, 1e-6, 1e6),

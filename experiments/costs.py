@@ -10,12 +10,13 @@ import tyro
 
 from experiments.stand_in import stand_in
 from fedhm_jax import Study, read_study
+from fedhm_jax.comparison.variants import config_of, strategy_name
 from fedhm_jax.config import number_of_clients
-from fedhm_jax.config.config_file import config_from_dict
 from fedhm_jax.config.validation import check_config
 from fedhm_jax.results import TierCost
 from fedhm_jax.run.handed_over import HandedOver
 from fedhm_jax.run.preparation import check_run
+from fedhm_jax.strategies import STRATEGIES
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def main(arguments: Arguments) -> None:
         "| strategy | tier | model | parameters | KiB down | KiB up | MMAC, one image | the same in training |",
         "|---|---|---|---:|---:|---:|---:|---:|",
     ]
-    for strategy in study.names:
+    for strategy in [variant.name for variant in study.variants if strategy_name(variant) in STRATEGIES]:
         for cost in tier_costs(study, next(iter(study.settings)), strategy):
             cells = [strategy, cost.tier, cost.size, f"{cost.parameters:,}"]
             cells += [f"{sent / 1024:,.1f}" for sent in (cost.bytes_down, cost.bytes_up)]
@@ -50,7 +51,7 @@ def tier_costs(study: Study, setting: str, strategy: str) -> tuple[TierCost, ...
     Args:
         study: the study.
         setting: one of its settings.
-        strategy: a strategy's name.
+        strategy: name of one of its strategies; frames and strategies of one's own have no costs here.
 
     Returns:
         One cost a tier.
@@ -58,7 +59,8 @@ def tier_costs(study: Study, setting: str, strategy: str) -> tuple[TierCost, ...
     Raises:
         ConfigError: the strategy cannot run in the setting.
     """
-    config = config_from_dict({"strategy": {"name": strategy}}, study.settings[setting])
+    [variant] = [variant for variant in study.variants if variant.name == strategy]
+    config = config_of(study.settings[setting], variant, {})
     check_config(config)
     clients = number_of_clients(config.partition)
     assert clients is not None  # no study here deals by the data's own clients

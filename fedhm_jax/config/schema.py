@@ -158,6 +158,8 @@ class LocalConfig:
     """Coefficient c of the decay on factor products: the gradient of c/2 * ||uv||_F^2 is added."""
     proximal: float = 0.0
     """FedProx coefficient mu: mu * (w - w_received) is added to the gradient."""
+    clip: float | None = None
+    """Longest gradient of a step, in the L2 norm over all parameters of the client's model, with all that is added to it; a longer one is shortened to it. No limit if unset."""
     schedule: Literal["constant", "step", "cosine"] = "constant"
     """Learning rate over rounds. step: multiplied by decay_rate at each of the milestones. cosine: to zero over server.rounds."""
     milestones: tuple[int, ...] = ()

@@ -169,7 +169,7 @@ _RULES: tuple[_Rule, ...] = (
     *_not_negative("strategy.distillation"),
     _Rule("tiers.counts", lambda counts: min(counts, default=0) >= 0, "integers of at least 0"),
     *_positive("strategy.temperature", "local.learning_rate", "server.learning_rate", "devices.deadline"),
-    *_positive("aggregation.clip", "aggregation.reject", "privacy.noise_multiplier"),
+    *_positive("local.clip", "aggregation.clip", "aggregation.reject", "privacy.noise_multiplier"),
     _Rule("aggregation.trim", lambda share: 0 <= share < 0.5, "a number of at least 0 and below 0.5"),
     _Rule("devices.dropout", lambda share: 0 <= share < 1, "a number of at least 0 and below 1"),
     *_all_positive("devices.flops", "devices.download", "devices.upload"),
@@ -192,7 +192,9 @@ _RULES: tuple[_Rule, ...] = (
     _Rule("privacy.noise_multiplier", lambda value: 1e-6 <= value <= 1e6, "a number from 1e-6 to 1e6"),
     *_below_2_31("local.epochs", "local.steps", "server.rounds"),
     *_fits_32_bits("local.learning_rate", "local.weight_decay", "local.frobenius_decay", "local.proximal"),
-    *_fits_32_bits("strategy.distillation", "aggregation.clip", "aggregation.reject", "server.learning_rate"),
+    *_fits_32_bits(
+        "strategy.distillation", "local.clip", "aggregation.clip", "aggregation.reject", "server.learning_rate"
+    ),
     *_at_least(1, "evaluation.every", "evaluation.batch_size", "evaluation.statistics_samples"),
     *_at_least(1, "checkpoint.every", "checkpoint.keep"),
 )

@@ -34,6 +34,7 @@ def local_training(local: LocalConfig) -> LocalTraining:
         weight_decay=float(local.weight_decay),
         frobenius_decay=float(local.frobenius_decay),
         proximal=float(local.proximal),
+        clip=None if local.clip is None else float(local.clip),
         augment=local.augmentation == "crop_flip",
     )
 

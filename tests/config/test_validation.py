@@ -130,7 +130,13 @@ WRONG_VALUES = [
     ),
     *(
         (field, 1e39, "a number of at most 3.4e+38")
-        for field in ("strategy.distillation", "aggregation.clip", "aggregation.reject", "server.learning_rate")
+        for field in (
+            "strategy.distillation",
+            "local.clip",
+            "aggregation.clip",
+            "aggregation.reject",
+            "server.learning_rate",
+        )
     ),
     *(
         (field, Path(path), "a path without a null character, and with a home directory where it begins with ~")

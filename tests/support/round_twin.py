@@ -220,6 +220,7 @@ def training_of(case: Case) -> LocalTraining:
         weight_decay=recipe.weight_decay,
         frobenius_decay=recipe.frobenius_decay,
         proximal=recipe.proximal,
+        clip=recipe.clip,
     )
 
 
@@ -356,7 +357,13 @@ def check_evaluation(case: Case, dtype: type, tolerance: float) -> None:
 
 
 FULL = twin.Recipe(
-    learning_rate=0.05, momentum=0.9, weight_decay=0.03, frobenius_decay=0.05, proximal=0.2, masked_loss=True
+    learning_rate=0.05,
+    momentum=0.9,
+    weight_decay=0.03,
+    frobenius_decay=0.05,
+    proximal=0.2,
+    clip=1.5,  # longer than about every third gradient
+    masked_loss=True,
 )
 PLAIN = twin.Recipe(learning_rate=0.1)
 IN_A_ROW = (EVERY_TIER, NO_STRONGEST, NO_MIDDLE, NOBODY)

@@ -206,6 +206,7 @@ class Recipe:
     weight_decay: float = 0.0
     frobenius_decay: float = 0.0
     proximal: float = 0.0
+    clip: float | None = None
     masked_loss: bool = False
 
 
@@ -260,6 +261,7 @@ def train(
     for batch in client.batches:
         loss, gradients = loss_and_gradient(model, params, images[batch], labels[batch], counted)
         loss_sum += loss
+        pulled = {}
         for path, value in params.items():
             gradient = gradients[path] + recipe.weight_decay * value + recipe.proximal * (value - received[path])
             if path.endswith("/u"):
@@ -268,7 +270,10 @@ def train(
             if path.endswith("/v"):
                 u, v = params[path[:-1] + "u"], value
                 gradient = gradient + recipe.frobenius_decay * u.T @ u @ v
-            velocity[path] = recipe.momentum * velocity[path] + gradient
+            pulled[path] = gradient
+        length = np.sqrt(sum((gradient**2).sum() for gradient in pulled.values()))
+        share = 1 if recipe.clip is None else min(1, recipe.clip / length)
+        velocity = {path: recipe.momentum * velocity[path] + share * gradient for path, gradient in pulled.items()}
         params = {path: value - recipe.learning_rate * velocity[path] for path, value in params.items()}
     return params, loss_sum
 
