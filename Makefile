@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 .DEFAULT_GOAL := help
-.PHONY: help simulate test test-long lint format docs dist benchmark clean
+.PHONY: help simulate test test-long lint format docs dist benchmark figures clean
 
 help: ## show the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,6 +63,9 @@ dist: $(BIN)/.dist ## build wheel and source distribution into dist
 benchmark: $(BIN)/.test ## time rounds and the server step on this machine (minutes)
 	$(BIN)/python -m benchmarks.round_time
 	$(BIN)/python -m benchmarks.server_step
+
+figures: $(BIN)/.test ## measure all of benchmarks/results again (hours; nothing else should run)
+	$(BIN)/python -m benchmarks
 
 clean: ## remove the virtual environments and caches
 	rm -rf .venv* .pytest_cache .mypy_cache .ruff_cache .hypothesis

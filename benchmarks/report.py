@@ -4,6 +4,7 @@ import csv
 import os
 import platform
 import re
+import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -99,7 +100,7 @@ def write(report: Report, folder: Path, where: Machine | None = None) -> Path:
         "",
         f"    {report.command}",
         "",
-        f"{date.today().isoformat()}; {where.description}",
+        f"{date.today().isoformat()}; commit {commit()}; {where.description}",
         "",
     ]
     for table in report.tables:
@@ -126,6 +127,16 @@ def machine() -> str:
             *settings,
         )
     )
+
+
+def commit() -> str:
+    """The commit that is measured, ``-dirty`` behind it if files differ; ``unknown`` outside of a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        found = subprocess.run(command, cwd=RESULTS.parents[1], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.strip()
 
 
 def device_slug() -> str:

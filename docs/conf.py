@@ -12,6 +12,7 @@ from sphinx.environment import BuildEnvironment
 
 project = "fedhm_jax"
 author = "The fedhm_jax maintainers"
+copyright = f"{author}, Apache-2.0"
 version = release = installed("fedhm-jax")
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 

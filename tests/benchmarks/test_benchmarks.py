@@ -2,13 +2,15 @@
 
 import csv
 import math
+from importlib import util
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 from benchmarks import round_time, server_step
-from benchmarks.report import Report, ResultTable, write
+from benchmarks.__main__ import commands_of
+from benchmarks.report import RESULTS, Report, ResultTable, write
 from benchmarks.round_time import RoundTime
 from benchmarks.server_step import ServerTime
 from benchmarks.timing import Timing, time_in_turn
@@ -117,3 +119,12 @@ def test_results_go_to_files_of_their_own(tmp_path):
     with path.with_suffix(".csv").open() as file:
         assert list(csv.DictReader(file)) == [{"name": "a", "value": "2"}]
     assert other.read_text() == "kept"
+
+
+def test_all_results_say_how_to_measure_them_again():
+    commands = commands_of(RESULTS, ())
+    assert {"scale", "soak", "peers", "start_up"} <= set(commands)
+    assert all(util.find_spec(command[1]) is not None for command in commands.values())
+    assert commands_of(RESULTS, ("soak",)) == {"soak": ["-m", "benchmarks.soak"]}
+    with pytest.raises(SystemExit, match="no results of nothing"):
+        commands_of(RESULTS, ("soak", "nothing"))
