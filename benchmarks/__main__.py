@@ -3,7 +3,7 @@
 make figures
 python -m benchmarks scale soak
 
-Takes hours on two cores; nothing else should run. `benchmarks.peers` wants its environments (`python -m benchmarks.peers
+Takes hours on two cores; nothing else should run. `benchmarks.peers` wants its environments (`benchmarks.peers
 setup`). A benchmark that fails is named at the end, and keeps the results that it had.
 """
 
