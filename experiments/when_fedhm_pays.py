@@ -2,7 +2,7 @@
 
 python -m experiments.when_fedhm_pays
 
-Reads the studies' results.csv and writes docs/when_fedhm_pays.png. The studies must have been run.
+Reads the studies' results beside them and writes docs/when_fedhm_pays.png. The studies must have been run.
 """
 
 import csv
@@ -31,20 +31,20 @@ class Panel(NamedTuple):
     """A setting of a study.
 
     Attributes:
-        study: folder of the study beside this file.
+        results: the study's results, beside this file.
         setting: its name there.
         title: what the data and clients are.
     """
 
-    study: str
+    results: str
     setting: str
     title: str
 
 
 PANELS = (
-    Panel("fashion_small", "dirichlet-0.3", "Fashion-MNIST, skewed labels"),
-    Panel("binding_capacity", "iid", "Fashion-MNIST, iid"),
-    Panel("binding_capacity", "dirichlet-0.3", "Fashion-MNIST, skewed labels"),
+    Panel("fashion_small/results.csv", "dirichlet-0.3", "Fashion-MNIST, skewed labels"),
+    Panel("binding_capacity/fashion_mnist.csv", "iid", "Fashion-MNIST, iid"),
+    Panel("binding_capacity/fashion_mnist.csv", "dirichlet-0.3", "Fashion-MNIST, skewed labels"),
 )
 
 Accuracies = dict[str, dict[str, float]]
@@ -53,28 +53,14 @@ Accuracies = dict[str, dict[str, float]]
 
 def main() -> None:
     """Draws all panels."""
-    missing = sorted({panel.study for panel in PANELS if not results_of(panel).exists()})
+    missing = sorted({panel.results for panel in PANELS if not (HERE / panel.results).exists()})
     if missing:
-        raise SystemExit(
-            f"no results.csv in experiments/{', experiments/'.join(missing)}: the study is to be run first"
-        )
+        raise SystemExit(f"no experiments/{', experiments/'.join(missing)}: the study is to be run first")
     figure = new_figure(4.2 * len(PANELS), 4.4)
     views = np.atleast_1d(figure.subplots(1, len(PANELS)))
     for panel, axes in zip(PANELS, views, strict=True):
-        draw(axes, panel.title, last_round(results_of(panel), panel.setting))
+        draw(axes, panel.title, last_round(HERE / panel.results, panel.setting))
     save_figure(figure, FIGURE)
-
-
-def results_of(panel: Panel) -> Path:
-    """Where a panel's study has its results.
-
-    Args:
-        panel: the panel.
-
-    Returns:
-        The CSV file, which need not be there.
-    """
-    return HERE / panel.study / "results.csv"
 
 
 def last_round(path: Path, setting: str) -> Accuracies:
