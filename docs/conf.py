@@ -38,6 +38,7 @@ nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
 nb_merge_streams = True
+nb_render_markdown_format = "gfm"
 
 default_role = "py:obj"
 autodoc_member_order = "bysource"
@@ -89,6 +90,21 @@ def _resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: no
     return reference
 
 
+_as_written: dict[str, list[str]] = {}
+
+
+def _keep_text(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    _as_written[name] = list(lines)
+
+
+def _put_back(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """A field's text is a sentence, in which napoleon takes what stands before a colon for a type."""
+    if what == "attribute":
+        lines[:] = _as_written[name]
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("missing-reference", _resolve)
+    app.connect("autodoc-process-docstring", _keep_text, priority=1)
+    app.connect("autodoc-process-docstring", _put_back, priority=999)

@@ -127,10 +127,13 @@ class SimulationResult:
     models: Mapping[str, Model] = field(default_factory=dict, compare=False)
 
     def __repr__(self) -> str:
-        accuracy = f"{100 * self.final['accuracy']['global']:.1f} %"
+        # Clients that train alone leave no global model.
+        accuracies = self.final["accuracy"]
+        shown = "global" if "global" in accuracies else min(accuracies, key=accuracies.__getitem__)
+        accuracy = f"{shown} accuracy {100 * accuracies[shown]:.1f} %"
         rounds = f"{len(self.history)} round{'s' if len(self.history) != 1 else ''}"
         where = "" if self.folder is None else f", in {str(self.folder)!r}"
-        return f"SimulationResult({rounds}, global accuracy {accuracy}{where})"
+        return f"SimulationResult({rounds}, {accuracy}{where})"
 
     def tier(self, name: str) -> Model:
         """One of the trained models: what a device of the tier holds, and what it takes to predict with it.

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fedhm_jax.comparison.provenance import config_blocks, environment
+from fedhm_jax.comparison.provenance import as_toml, differences, environment
 from fedhm_jax.comparison.report import drawn, page, setting_blocks, settings_run
 from fedhm_jax.comparison.study import Study, StudyResult, StudyRun, Variant
 from fedhm_jax.config import SimulationConfig, config_to_dict
@@ -39,8 +39,18 @@ def runs_page(folders: Sequence[Path]) -> str:
         blocks += setting_blocks(result, setting)
         drawings |= drawn(result, setting)
     blocks += ["## Runs", table(["folder", "data and clients", "strategy", "seed", "rounds"], rows)]
-    blocks += ["## Configs", *config_blocks(result), "## Made with", environment(result)]
+    blocks += ["## Configs", *_configs(result), "## Made with", environment(result)]
     return page(title, "\n\n".join(block for block in blocks if block) + "\n", drawings)
+
+
+def _configs(result: StudyResult) -> list[str]:
+    """Of each row of each setting, as far as it differs from the defaults; runs of a row differ in seeds besides."""
+    blocks = []
+    for setting, strategy in dict.fromkeys((run.setting, run.strategy) for run in result.runs):
+        run = next(run for run in result.runs if (run.setting, run.strategy) == (setting, strategy))
+        given = {"handed_over": dict(run.handed_over)} if run.handed_over else {}
+        blocks += [f"**{plain(setting)}, {plain(strategy)}**", as_toml({**differences(run.config), **given})]
+    return blocks
 
 
 def side_by_side(folders: Sequence[Path]) -> StudyResult:
@@ -65,11 +75,14 @@ def side_by_side(folders: Sequence[Path]) -> StudyResult:
             raise ConfigError.of("runs", str(folder), "named once")
     runs = [read_run(folder) for folder in folders]
     settings = _named(
-        [(run.config.data, run.config.partition) for run in runs],
-        [re.sub(r"[^\w.-]+", "-", f"{run.config.data.name}-{run.config.partition.method}") for run in runs],
+        [(run.config.data, run.config.partition, run.handed_over.get("data")) for run in runs],
+        [re.sub(r"[^\w.-]+", "-", f"{_data_name(run)}-{run.config.partition.method}") for run in runs],
     )
     first = runs[0].config
-    methods = _named([_method(run.config, first) for run in runs], [_method_name(run.config) for run in runs])
+    methods = _named(
+        [(_method(run.config, first), run.handed_over.get("model"), run.handed_over.get("strategy")) for run in runs],
+        [_method_name(run) for run in runs],
+    )
     strategies = _with_own_name_if_repeated(settings, methods, runs, folders)
     variants = {
         strategy: Variant(strategy, _changes(run.config, first)) for strategy, run in zip(strategies, runs, strict=True)
@@ -78,23 +91,34 @@ def side_by_side(folders: Sequence[Path]) -> StudyResult:
         name="Finished runs",
         strategies=tuple(variants.values()),
         seeds=tuple(sorted({run.config.server.seed for run in runs})),
-        settings={
-            setting: replace(first, data=run.config.data, partition=run.config.partition)
-            for setting, run in zip(settings, runs, strict=True)
-        },
+        settings={setting: runs[settings.index(setting)].config for setting in dict.fromkeys(settings)},
     )
     found = [
         StudyRun(
-            setting, strategy, run.config.server.seed, run.config, run.history, run.costs, run.seconds, run.environment
+            setting,
+            strategy,
+            run.config.server.seed,
+            run.config,
+            run.history,
+            run.costs,
+            run.seconds,
+            run.environment,
+            run.handed_over,
         )
         for setting, strategy, run in zip(settings, strategies, runs, strict=True)
     ]
     return StudyResult(study, found)
 
 
-def _method_name(config: SimulationConfig) -> str:
-    builder = config.strategy.builder
-    return config.strategy.name if builder is None else builder.rpartition(":")[2]
+def _data_name(run: FinishedRun) -> str:
+    return run.handed_over.get("data", run.config.data.name)
+
+
+def _method_name(run: FinishedRun) -> str:
+    given, builder = run.handed_over.get("strategy"), run.config.strategy.builder
+    if given is not None:
+        return given.rpartition(".")[2]
+    return run.config.strategy.name if builder is None else builder.rpartition(":")[2]
 
 
 def _named(things: Sequence[Any], names: Iterable[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Clients and first parameters that are handed over to a study: what its folder keeps of them, and who may go on."""
+"""What is handed over to a study in Python: what its folder keeps of it, and who may go on."""
 
 import json
 import os
@@ -56,8 +56,13 @@ def keep(folder: Path, given: HandedOver) -> None:
 
 
 def _digests(given: HandedOver) -> dict[str, str]:
-    """By argument of `fedhm_jax.compare`: of the clients' samples and of all parameters, in their order."""
+    """By argument of `fedhm_jax.compare`: of all samples, of the module's fields, of the clients' samples and of all
+    parameters, in their order."""
     found = {}
+    if given.data is not None:
+        found["data"] = _digest(tuple(given.data[:4]))
+    if given.model is not None:
+        found["model"] = blake2b(repr(given.model).encode(), digest_size=16).hexdigest()
     if given.partition is not None:
         found["partition"] = _digest(as_lists(given.partition, _MANY))
     if given.init is not None:

@@ -82,10 +82,10 @@ def config_blocks(result: StudyResult) -> Iterator[str]:
     )
     for setting, config in result.study.settings.items():
         yield f"**{setting}**"
-        yield _toml(differences(portable(config))) or "All defaults."
+        yield as_toml(differences(portable(config))) or "All defaults."
     for variant in result.study.variants:
         table = {"builder": builder_name(variant.builder)} if variant.builder is not None else {}
-        if changes := _toml({**table, **variant.changes}):
+        if changes := as_toml({**table, **variant.changes}):
             yield f"**{variant.name}**"
             yield changes
 
@@ -128,7 +128,22 @@ def environment(result: StudyResult) -> str:
     return ", ".join(f"{name}: {' and '.join(sorted(values))}" for name, values in found.items())
 
 
-def _toml(values: dict[str, Any]) -> str:
+def as_toml(values: dict[str, Any]) -> str:
+    """A block of TOML.
+
+    Args:
+        values: tables.
+
+    Returns:
+        Markdown; empty without values.
+
+    Example:
+        >>> print(as_toml({"local": {"epochs": 2}}))
+        ```toml
+        [local]
+        epochs = 2
+        ```
+    """
     import tomli_w
 
     return f"```toml\n{tomli_w.dumps(values).strip()}\n```" if values else ""

@@ -152,7 +152,7 @@ def setting_blocks(result: StudyResult, setting: str) -> list[str]:
     """
     return [
         f"## {setting}",
-        _in_words(result.study.settings[setting]),
+        _in_words(result.study.settings[setting], _handed_over(result, setting)),
         _accuracy(result, setting),
         *_bounds(result, setting),
         *_worst_client(result, setting),
@@ -204,14 +204,20 @@ def _worst_client(result: StudyResult, setting: str) -> list[str]:
     ]
 
 
-def _in_words(config: SimulationConfig) -> str:
+def _handed_over(result: StudyResult, setting: str) -> Mapping[str, str]:
+    return next(run.handed_over for run in result.runs if run.setting == setting)
+
+
+def _in_words(config: SimulationConfig, handed_over: Mapping[str, str]) -> str:
     deal = config.partition
+    data = plain(handed_over.get("data", config.data.name))
+    model = plain(handed_over.get("model", config.model.name).rpartition(".")[2])
     skew = f", alpha {deal.alpha:g}" if deal.method in ("dirichlet", "dirichlet_equal", "quantity") else ""
     work = f"{config.local.steps} steps" if config.local.steps else f"{config.local.epochs} local epochs"
     clients, share = number_of_clients(deal), config.server.participation
     sampled = f"{share:g} of them" if clients is None else max(round(share * clients), 1)
     return (
-        f"{config.data.name}, {config.model.name}, {'all' if clients is None else clients} clients "
+        f"{data}, {model}, {'all' if clients is None else clients} clients "
         f"({deal.method}{skew}), {config.server.cohort_size or sampled} a round, "
         f"{config.server.rounds} rounds of {work}, batch {config.local.batch_size}."
     )

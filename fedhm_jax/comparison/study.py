@@ -94,6 +94,7 @@ class StudyRun:
         costs: one `TierCost` a tier.
         seconds: wall time of its rounds.
         environment: what it was made with, such as ``{"device": "cpu", "jax": "0.10.2"}``.
+        handed_over: names of what it was given in Python besides its config.
     """
 
     setting: str
@@ -104,6 +105,7 @@ class StudyRun:
     costs: Sequence[TierCost]
     seconds: float
     environment: Mapping[str, str]
+    handed_over: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -146,3 +148,7 @@ class StudyResult:
     runs: Sequence[StudyRun]
     trials: Sequence[Trial] = field(default=())
     folder: Path | None = None
+
+    def __repr__(self) -> str:
+        where = "" if self.folder is None else f", in {str(self.folder)!r}"
+        return f"StudyResult({self.study.name!r}, {len(self.runs)} runs, {len(self.trials)} trials{where})"

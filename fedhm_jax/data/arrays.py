@@ -1,5 +1,6 @@
 """A data set from arrays the user already has."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ def dataset_from_arrays(
     classes: int | None = None,
     name: str = "arrays",
     clients: Any = None,
+    class_names: Sequence[str] | None = None,
 ) -> Dataset:
     """Checks arrays and makes a `Dataset` of them.
 
@@ -32,6 +34,7 @@ def dataset_from_arrays(
         name: shown in reports.
         clients: (n,) id of the client that each training sample is of, integers or strings, for ``partition.method =
             "natural"``; None if the data have no clients of their own.
+        class_names: one a class, shown where predictions are.
 
     Returns:
         The data set, images with a channel axis.
@@ -65,7 +68,13 @@ def dataset_from_arrays(
                 f"(data.classes is {classes})"
             )
     owners = None if clients is None else _as_clients(clients, len(train), "data.train_clients")
-    return Dataset(train, labels.astype(np.int32), test, labels_of_test.astype(np.int32), classes, name, owners)
+    if class_names is not None and len(class_names) != classes:
+        raise ConfigError.of(
+            "data.class_names", f"{len(class_names)} names", f"one a class, of which there are {classes}"
+        )
+    names = None if class_names is None else tuple(map(str, class_names))
+    arrays = train, labels.astype(np.int32), test, labels_of_test.astype(np.int32)
+    return Dataset(*arrays, classes, name, owners, names)
 
 
 def _as_array(values: Any, field: str) -> np.ndarray:

@@ -84,7 +84,9 @@ def plan_widths(module: nn.Module, images: jax.ShapeDtypeStruct) -> WidthPlan:
         if path not in plan and leaf.ndim == 1 and leaf.size in hidden:
             plan[path] = (ChannelAxis(1, leaf.size),)
         elif path not in plan:
-            raise ValueError(f"it does not say which axes of {path} are hidden channels")
+            kernel = params.get(f"{path.rpartition('/')[0]}/kernel")
+            instead = "" if kernel is None or kernel.ndim < 4 else "; fedhm_jax.Conv in place of nn.Conv does"
+            raise ValueError(f"it does not say which axes of {path} are hidden channels{instead}")
     return {path: plan[path] for path in params}
 
 

@@ -60,7 +60,7 @@ def round_progress(rounds: int, console: Console | None = None) -> Iterator[Call
     bar = Progress(*columns, TextColumn("{task.description}"), console=console)
     task = bar.add_task("", total=rounds)
     accuracies: list[float] = []
-    below = Text()
+    below = Text("compiling")
     speaks_unicode = console.encoding.lower().startswith("utf")
     # The bar is not started by itself: it is shown by what shows the line below it too.
     with Live(Group(bar, below), console=console, refresh_per_second=4):

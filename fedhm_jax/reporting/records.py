@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fedhm_jax.config import SimulationConfig, read_config, write_config
+from fedhm_jax.config import SimulationConfig, read_config, read_handed_over, write_config
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.files import append_line, replacing
 from fedhm_jax.reporting.privacy import privacy_summary
@@ -115,6 +115,7 @@ class FinishedRun(NamedTuple):
         costs: one `TierCost` a tier.
         seconds: wall time of its rounds.
         environment: machine, device and versions.
+        handed_over: names of what it was given in Python besides its config.
     """
 
     config: SimulationConfig
@@ -123,6 +124,7 @@ class FinishedRun(NamedTuple):
     costs: tuple[TierCost, ...]
     seconds: float
     environment: dict[str, str]
+    handed_over: dict[str, str]
 
 
 def is_finished(folder: Path) -> bool:
@@ -160,8 +162,12 @@ def read_run(folder: Path) -> FinishedRun:
             costs=tuple(TierCost(**cost) for cost in summary["costs"]),
             seconds=summary["seconds"],
             environment=environment | summary["versions"],
+            handed_over=read_handed_over(folder / "config.toml"),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
+        if not (folder / "summary.json").exists():
+            allowed = "the folder of a finished run, which holds a summary.json"
+            raise ConfigError.of("run", str(folder), allowed) from error
         allowed = f"the folder of a finished run; move it away to run it again ({type(error).__name__}: {error})"
         raise ConfigError.of("run", str(folder), allowed) from error
 

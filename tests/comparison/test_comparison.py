@@ -22,7 +22,7 @@ from fedhm_jax import (
     read_study,
 )
 from fedhm_jax.cli import main
-from fedhm_jax.comparison.finished_runs import side_by_side
+from fedhm_jax.comparison.finished_runs import runs_page, side_by_side
 from fedhm_jax.comparison.numbers import accuracy_spreads
 
 SMALL = SimulationConfig(
@@ -132,6 +132,26 @@ def test_runs_of_other_data_and_other_options_are_told_apart(finished, tmp_path)
     names = [f"fedavg in {first}", f"fedavg in {again}", "fedavg-2", "fedavg"]
     assert [run.strategy for run in found.runs] == names
     assert found.study.variants[2].changes == {"local.epochs": 2, "strategy.name": "fedavg"}
+
+
+def test_what_a_run_was_given_in_python_tells_it_apart(finished, tmp_path):
+    """Its config alone would call all of them digits, with the model and the method that it names."""
+    first = run_folders(finished)[0]
+    folders = [first]
+    for name, value in (("data", "noise"), ("model", "mine.Net"), ("strategy", "mine.build")):
+        folders.append(tmp_path / name)
+        shutil.copytree(first, folders[-1])
+        with (folders[-1] / "config.toml").open("a") as file:
+            file.write(f'\n[handed_over]\n{name} = "{value}"\n')
+    found = side_by_side(folders)
+    names = [(run.setting, run.strategy) for run in found.runs]
+    assert names == [
+        ("digits-iid", "fedavg"), ("noise-iid", "fedavg"), ("digits-iid", "fedavg-2"), ("digits-iid", "build"),
+    ]  # fmt: skip
+    page = runs_page(folders)
+    assert "noise, mlp, 4 clients (iid)" in page
+    assert "digits, Net, 4 clients" in runs_page([folders[2]])
+    assert "model = &quot;mine.Net&quot;" in page
 
 
 def test_the_command_line_writes_a_page_of_runs(finished, tmp_path, capsys):

@@ -23,7 +23,9 @@ from fedhm_jax import (
     read_study,
     simulate_seeds,
 )
+from fedhm_jax.comparison.handed_over import keep, refuse_others
 from fedhm_jax.models import build_model
+from fedhm_jax.run import HandedOver
 
 CONFIG = SimulationConfig(
     model=ModelConfig("mlp", hidden=(8,)),
@@ -121,7 +123,7 @@ def test_others_are_refused_in_a_sentence_that_says_what_to_pass(finished, chang
     with pytest.raises(ConfigError) as refused:
         run(folder=finished.folder, **changes)
     assert str(refused.value).startswith(sentence)
-    assert str(refused.value).endswith("began: compare(..., partition=..., init=...), or another folder")
+    assert str(refused.value).endswith("began: compare(..., data=..., partition=..., init=...), or another folder")
     assert (finished.folder / "report.md").read_bytes() == before
 
 
@@ -129,7 +131,7 @@ def test_others_are_refused_in_a_sentence_that_says_what_to_pass(finished, chang
 def test_a_study_that_began_without_does_not_go_on_with(finished, tmp_path):
     shutil.copytree(finished.folder, tmp_path / "copy")
     (tmp_path / "copy/handed_over.json").unlink()
-    with pytest.raises(ConfigError, match=r"^partition is given, but must be left out, as when the study in .* began"):
+    with pytest.raises(ConfigError, match=r"^data is given, but must be left out, as when the study in .* began"):
         run(folder=tmp_path / "copy")
 
 
@@ -173,3 +175,17 @@ def test_all_seeds_start_from_the_parameters():
         np.testing.assert_allclose(kernel, first["classifier"]["kernel"], atol=1e-6)
     with pytest.raises(ConfigError, match=r"^init has nothing at classifier/bias"):
         simulate_seeds(still, (0, 1), data=tiny(), partition=LISTS, init={"dense_0": first["dense_0"]})
+
+
+def test_other_data_and_another_model_are_refused(tmp_path):
+    module = build_model("mlp", classes=3, hidden=(8,))
+    keep(tmp_path, HandedOver(data=tiny(), model=module))
+    refuse_others(tmp_path, HandedOver(data=tiny(), model=build_model("mlp", classes=3, hidden=(8,))))
+    inverted = tiny()._replace(train_images=255 - tiny().train_images)
+    for changes, sentence in (
+        ({"data": inverted}, "data is another, but must be what it was when the study in .* began: compare"),
+        ({"model": build_model("mlp", classes=3, hidden=(9,))}, "model is another, but must be what it was"),
+        ({"model": None}, r"model is not given, but must be .*compare\(\.\.\., data=\.\.\., model=\.\.\.\)"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            refuse_others(tmp_path, HandedOver(**{"data": tiny(), "model": module, **changes}))

@@ -117,6 +117,13 @@ def test_arrays_become_a_dataset():
     assert (named.train_images.shape, named.classes, named.name) == ((2, 5, 5, 3), 7, "mine")
 
 
+def test_classes_can_have_names():
+    assert from_arrays().class_names is None
+    assert from_arrays(class_names=["a", "b", "c"]).class_names == ("a", "b", "c")
+    with pytest.raises(ConfigError, match="class_names is '2 names', but must be one a class, of which there are 3"):
+        from_arrays(class_names=["a", "b"])
+
+
 def test_float_images_are_scaled_to_bytes():
     floats = np.array([[[0.0, 0.5, 1.0]], [[0.2, 0.001, 0.999]]], np.float32)
     dataset = from_arrays(train_images=floats, train_labels=[0, 1], test_images=floats)

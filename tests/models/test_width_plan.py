@@ -181,7 +181,7 @@ class NormOfImages(nn.Module):
 @pytest.mark.parametrize(
     ("module", "sentence"),
     [
-        (FlaxConvolution(), "does not say which axes of Conv_0/bias are hidden channels"),
+        (FlaxConvolution(), "does not say which axes of Conv_0/bias are hidden channels; fedhm_jax.Conv in place of "),
         (NoLayer(), "it has no convolution or dense layer"),
         (Concatenating(), "the 8 inputs of Conv_2 are not the outputs of one layer"),
         (ConcatenatingDense(), "the 12 inputs of Dense_0 are not the outputs of one layer"),

@@ -75,6 +75,14 @@ def test_small_models_of_every_kind_train(name, model):
     assert all(moved.values()), moved
 
 
+@pytest.mark.long
+def test_weights_by_samples_leave_a_round_of_nobody_as_it_was():
+    def build(setting):
+        return STRATEGIES["fedhm"].build(setting._replace(weighting="samples", mean_samples=11 / 3))
+
+    CHECKS[1](build, "mlp")
+
+
 def test_outside_the_slice_nothing_moves():
     problem = pose(lambda setting: heterofl(setting, widths=(1.0, 0.5)), setting_for("mlp", (1.0, 4.0)))
     after = problem.round_step(problem.state, cohort((), (5, 3)))
