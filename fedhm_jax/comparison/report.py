@@ -154,6 +154,7 @@ def setting_blocks(result: StudyResult, setting: str) -> list[str]:
         f"## {setting}",
         _in_words(result.study.settings[setting], _handed_over(result, setting)),
         _accuracy(result, setting),
+        "Bold is the best of a column; strategies in italics are frames, and left out.",
         *_bounds(result, setting),
         *_worst_client(result, setting),
         f"![Accuracy of every tier](figures/{setting}-tiers.png)",
