@@ -150,6 +150,19 @@ def difference(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, f
     return found.mean, half_width(found.deviation, len(ours))
 
 
+def best_of_the_smallest(outcomes: Outcomes) -> str:
+    """Of the smallest model for all at several rates, in as many rounds as the others have, the best.
+
+    Args:
+        outcomes: of a setting.
+
+    Returns:
+        Name of the strategy.
+    """
+    names = [name for name in outcomes if name.startswith(SMALLEST) and "equal-total" not in name]
+    return max(names, key=lambda name: statistics.fmean(run.mean for run in outcomes[name].values()))
+
+
 def _run_of(row: Mapping[str, str]) -> tuple[str, ...]:
     return row["setting"], row["strategy"], row["seed"]
 
@@ -187,8 +200,9 @@ def _goals(outcomes: Outcomes) -> str:
             found = against(rival, "mean")
             words = f"mean of tiers above {rival}"
             rows.append(row(words, found, found[0] > found[1], abs(found[0]) <= found[1]))
-    found = against(SMALLEST, "weakest")
-    rows.append(row(f"weakest tier not below {SMALLEST}", found, found[0] + found[1] >= 0))
+    smallest = best_of_the_smallest(outcomes)
+    found = against(smallest, "weakest")
+    rows.append(row(f"weakest tier not below {smallest}", found, found[0] + found[1] >= 0))
     found = against(WHOLE, "strongest")
     rows.append(row(f"strongest tier within a point of {WHOLE}", found, found[0] >= -1))
     heading = ["goal", "difference in points", "reached"]
