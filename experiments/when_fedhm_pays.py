@@ -42,9 +42,9 @@ class Panel(NamedTuple):
 
 
 PANELS = (
-    Panel("fashion_small/results.csv", "dirichlet-0.3", "Fashion-MNIST, skewed labels"),
-    Panel("binding_capacity/fashion_mnist.csv", "iid", "Fashion-MNIST, iid"),
-    Panel("binding_capacity/fashion_mnist.csv", "dirichlet-0.3", "Fashion-MNIST, skewed labels"),
+    Panel("fashion_small/results.csv", "dirichlet-0.3", "Tiers that do not bind, skewed labels"),
+    Panel("binding_capacity/fashion_mnist.csv", "iid", "Tiers that bind, iid"),
+    Panel("binding_capacity/fashion_mnist.csv", "dirichlet-0.3", "Tiers that bind, skewed labels"),
 )
 
 Accuracies = dict[str, dict[str, float]]
@@ -56,8 +56,8 @@ def main() -> None:
     missing = sorted({panel.results for panel in PANELS if not (HERE / panel.results).exists()})
     if missing:
         raise SystemExit(f"no experiments/{', experiments/'.join(missing)}: the study is to be run first")
-    figure = new_figure(4.2 * len(PANELS), 4.4)
-    views = np.atleast_1d(figure.subplots(1, len(PANELS)))
+    figure = new_figure(4.2 * len(PANELS), 5.2)
+    views = np.atleast_1d(figure.subplots(1, len(PANELS), sharey=True))
     for panel, axes in zip(PANELS, views, strict=True):
         draw(axes, panel.title, last_round(HERE / panel.results, panel.setting))
     save_figure(figure, FIGURE)
@@ -126,7 +126,7 @@ def draw(axes: "Axes", title: str, accuracies: Accuracies) -> None:
         if name in accuracies:
             axes.plot(tiers, [accuracies[name][tier] for tier in tiers], label=label, **style)
     label_axes(axes, f"{title}\n{whole - smallest:.1f} points to win", "rank factor of the tier", "test accuracy [%]")
-    axes.legend(fontsize=7, loc="lower left")
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
 
 
 def _lines(rival: str) -> Sequence[tuple[str, str, dict[str, Any]]]:
