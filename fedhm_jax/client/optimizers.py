@@ -12,12 +12,17 @@ from fedhm_jax.errors import ConfigError
 _ALLOWED = "an optax optimizer such as 'sgd', 'adam', 'adamw' or 'rmsprop'"
 
 
-def optimizer_by_name(name: str, momentum: float) -> Callable[[jax.Array], optax.GradientTransformation]:
-    """An optax optimizer as a function of the learning rate, which may be traced.
+OptimizerOfRate = Callable[[jax.Array], optax.GradientTransformation]
+"""From the learning rate, which may be traced, to the optimizer."""
+
+
+def optimizer_by_name(name: str, momentum: float, clip: float | None = None) -> OptimizerOfRate:
+    """An optax optimizer as a function of the learning rate, behind ``g min(1, c / ||g||)`` if gradients have a limit.
 
     Args:
         name: an optax factory whose only required argument is ``learning_rate``, such as ``"sgd"`` or ``"adam"``.
         momentum: heavy-ball momentum; only ``sgd`` uses it.
+        clip: c, longest gradient in the L2 norm over all parameters together; None for no limit.
 
     Returns:
         Function from learning rate to optimizer.
@@ -28,7 +33,13 @@ def optimizer_by_name(name: str, momentum: float) -> Callable[[jax.Array], optax
     Example:
         >>> optimizer_by_name("sgd", momentum=0.9)(0.1).init({}) is not None
         True
+
+    Source: the limit is that of Pascanu, Mikolov, Bengio: "On the difficulty of training recurrent neural networks",
+    ICML 2013.
     """
+    if clip is not None:
+        unlimited, limit = optimizer_by_name(name, momentum), optax.clip_by_global_norm(clip)
+        return lambda learning_rate: optax.chain(limit, unlimited(learning_rate))
     if name == "sgd":
         return lambda learning_rate: optax.sgd(learning_rate, momentum=momentum or None)
     factory = getattr(optax, name, None)

@@ -25,7 +25,6 @@ class LocalTraining(NamedTuple):
         weight_decay: c in ``c w``, added to the gradient of every parameter.
         frobenius_decay: c in the gradient of ``c/2 ||u v||_F^2``.
         proximal: mu in ``mu (w - w_received)``.
-        clip: longest gradient in the L2 norm, all terms together, or None.
         augment: random crop and flip.
     """
 
@@ -36,7 +35,6 @@ class LocalTraining(NamedTuple):
     weight_decay: float = 0.0
     frobenius_decay: float = 0.0
     proximal: float = 0.0
-    clip: float | None = None
     augment: bool = False
 
 
@@ -91,27 +89,6 @@ def add_penalties(gradient: Params, params: Params, received: Params, training: 
             is_leaf=is_factors,
         )
     return gradient
-
-
-def shortened(gradient: Params, longest: float) -> Params:
-    """A gradient that is no longer than a limit: ``g min(1, c / ||g||)``.
-
-    Args:
-        gradient: any tree; its norm is that of all its numbers together.
-        longest: c, above zero.
-
-    Returns:
-        Tree like ``gradient``.
-
-    Example:
-        >>> shortened({"v": jnp.array([3.0]), "u": jnp.array([4.0])}, 1.0)["v"].tolist()
-        [0.6000000238418579]
-
-    Source: Pascanu, Mikolov, Bengio: "On the difficulty of training recurrent neural networks", ICML 2013.
-    """
-    norm = jnp.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(gradient)))
-    share = jnp.where(norm > longest, longest / norm, 1)
-    return jax.tree.map(lambda leaf: leaf * share, gradient)
 
 
 def _add_frobenius(gradient: Factors, factors: Factors, coefficient: float) -> Factors:
@@ -216,8 +193,6 @@ def build_local_update(objective: Objective, training: LocalTraining, capacity: 
             params, opt_state, loss_sum = carry
             gradient, loss = jax.grad(objective, has_aux=True)(params, batch, client.owned, objective_key)
             gradient = add_penalties(gradient, params, received, training)
-            if training.clip is not None:
-                gradient = shortened(gradient, training.clip)
             updates, opt_state = optimizer.update(gradient, opt_state, params)
             return optax.apply_updates(params, updates), opt_state, loss_sum + loss
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedhm_jax.comparison.provenance import as_toml, differences, environment
-from fedhm_jax.comparison.report import drawn, page, setting_blocks, settings_run
+from fedhm_jax.comparison.report import drawn, report_page, setting_blocks, settings_run
 from fedhm_jax.comparison.study import Study, StudyResult, StudyRun, Variant
 from fedhm_jax.config import SimulationConfig, config_to_dict
 from fedhm_jax.errors import ConfigError
@@ -40,7 +40,7 @@ def runs_page(folders: Sequence[Path]) -> str:
         drawings |= drawn(result, setting)
     blocks += ["## Runs", table(["folder", "data and clients", "strategy", "seed", "rounds"], rows)]
     blocks += ["## Configs", *_configs(result), "## Made with", environment(result)]
-    return page(title, "\n\n".join(block for block in blocks if block) + "\n", drawings)
+    return report_page(title, "\n\n".join(block for block in blocks if block) + "\n", drawings)
 
 
 def _configs(result: StudyResult) -> list[str]:
@@ -85,7 +85,7 @@ def side_by_side(folders: Sequence[Path]) -> StudyResult:
     )
     strategies = _with_own_name_if_repeated(settings, methods, runs, folders)
     variants = {
-        strategy: Variant(strategy, _changes(run.config, first)) for strategy, run in zip(strategies, runs, strict=True)
+        strategy: Variant(strategy, _changes(run, first)) for strategy, run in zip(strategies, runs, strict=True)
     }
     study = Study(
         name="Finished runs",
@@ -99,7 +99,8 @@ def side_by_side(folders: Sequence[Path]) -> StudyResult:
             strategy,
             run.config.server.seed,
             run.config,
-            run.history,
+            # A run that was ended early may not have been tested in its last round, but was after it.
+            (*run.history[:-1], {**run.history[-1], **run.final}),
             run.costs,
             run.seconds,
             run.environment,
@@ -151,12 +152,12 @@ def _with_own_name_if_repeated(
     ]
 
 
-def _changes(config: SimulationConfig, first: SimulationConfig) -> Mapping[str, Any]:
+def _changes(run: FinishedRun, first: SimulationConfig) -> Mapping[str, Any]:
     before = config_to_dict(first)
     changes = {
         f"{section}.{key}": value
-        for section, values in config_to_dict(_method(config, first)).items()
+        for section, values in config_to_dict(_method(run.config, first)).items()
         for key, value in values.items()
         if value != before[section].get(key)
     }
-    return {**changes, "strategy.name": config.strategy.name}
+    return {**changes, "strategy.name": run.handed_over.get("strategy", run.config.strategy.name)}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from fedhm_jax.data import Dataset
 from fedhm_jax.data import given as as_lists
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.run import HandedOver
@@ -60,9 +62,12 @@ def _digests(given: HandedOver) -> dict[str, str]:
     parameters, in their order."""
     found = {}
     if given.data is not None:
-        found["data"] = _digest(tuple(given.data[:4]))
+        # What is no data set is refused by the runs.
+        found["data"] = _digest(tuple(given.data)) if isinstance(given.data, Dataset) else type(given.data).__name__
     if given.model is not None:
-        found["model"] = blake2b(repr(given.model).encode(), digest_size=16).hexdigest()
+        # Functions among its fields are shown with their places in memory, which differ from process to process.
+        fields = re.sub(r" at 0x[0-9a-f]+", "", repr(given.model))
+        found["model"] = blake2b(fields.encode(), digest_size=16).hexdigest()
     if given.partition is not None:
         found["partition"] = _digest(as_lists(given.partition, _MANY))
     if given.init is not None:

@@ -40,7 +40,7 @@ def write_comparison(result: StudyResult, folder: Path) -> None:
         os.replace(part, file)
     text = comparison_markdown(result)
     _replace(folder / "report.md", text)
-    _replace(folder / "report.html", page(result.study.name, text, drawings))
+    _replace(folder / "report.html", report_page(result.study.name, text, drawings))
     _replace(folder / "results.csv", _csv(result))
     if any(_with_worst_client(result, setting) for setting in settings_run(result)):
         _replace(folder / "worst_clients.csv", _worst_clients_csv(result))
@@ -124,7 +124,7 @@ def drawn(result: StudyResult, setting: str) -> dict[str, Drawing]:
     return {f"figures/{setting}-{name}.png": draw(result, setting) for name, draw in draws.items()}
 
 
-def page(title: str, markdown: str, drawings: Mapping[str, Drawing]) -> str:
+def report_page(title: str, markdown: str, drawings: Mapping[str, Drawing]) -> str:
     """A report as one HTML page.
 
     Args:
@@ -135,8 +135,7 @@ def page(title: str, markdown: str, drawings: Mapping[str, Drawing]) -> str:
     Returns:
         The HTML.
     """
-    seen = "The numbers are in the tables beside it."
-    figures = {name: as_svg(drawing, f"figure-{index}", seen) for index, (name, drawing) in enumerate(drawings.items())}
+    figures = {name: as_svg(drawing, f"figure-{index}") for index, (name, drawing) in enumerate(drawings.items())}
     return html_page(title, markdown, figures)
 
 

@@ -18,8 +18,8 @@ def html_page(title: str, markdown: str, figures: Mapping[str, str]) -> str:
         The HTML.
 
     Example:
-        >>> page = html_page("Two", "# One\\n\\n![A line](line.png)", {"line.png": "<svg></svg>"})
-        >>> "<h1>One</h1>" in page, "<svg></svg>" in page, "<img" in page
+        >>> page = html_page("Two", "# One\\n\\n![A line](line.png)", {"line.png": "<svg />"})
+        >>> "<h1>One</h1>" in page, '<svg aria-label="A line" />' in page, "<img" in page
         (True, True, False)
     """
     import re
@@ -30,9 +30,10 @@ def html_page(title: str, markdown: str, figures: Mapping[str, str]) -> str:
 
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
     for name, svg in figures.items():
-        before, image, after = body.partition(f'<img src="{quote(name)}"')
+        image = re.search(rf'<img src="{re.escape(quote(name))}" alt=("[^"]*") />', body)
         if image:
-            body = before + svg + re.sub(r"^[^>]*>", "", after, count=1)
+            # What is to be seen, for those who do not see it, is the image's alternative text.
+            body = body.replace(image[0], svg.replace("<svg ", f"<svg aria-label={image[1]} ", 1), 1)
     style, script = (files("fedhm_jax.page").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

@@ -68,13 +68,12 @@ def series_of(index: int) -> str:
     return f"series-{index}"
 
 
-def as_svg(drawing: Drawing, name: str, description: str) -> str:
+def as_svg(drawing: Drawing, name: str) -> str:
     """The drawing as an ``<svg>`` element to stand in a page.
 
     Args:
         drawing: the figure; its legend, if it has one, is marked so that a script can find its entries.
         name: unlike that of every other figure of the page.
-        description: what is to be seen, for those who do not see it.
 
     Returns:
         The element as text.
@@ -84,9 +83,9 @@ def as_svg(drawing: Drawing, name: str, description: str) -> str:
         >>> figure = Figure()
         >>> axes = figure.subplots()
         >>> _ = axes.plot([1, 2], [3, 4], gid=series_of(0))
-        >>> svg = as_svg(Drawing(figure, [Spot(axes, (1, 1), (3, 3), 0, "one: 3")], {}), "a", "A line.")
-        >>> svg.count('data-series="0"'), "<title>one: 3</title>" in svg, "<desc>A line.</desc>" in svg
-        (2, True, True)
+        >>> svg = as_svg(Drawing(figure, [Spot(axes, (1, 1), (3, 3), 0, "one: 3")], {}), "a")
+        >>> svg.count('data-series="0"'), "<title>one: 3</title>" in svg
+        (2, True)
     """
     import matplotlib
 
@@ -105,9 +104,6 @@ def as_svg(drawing: Drawing, name: str, description: str) -> str:
     root.attrib.update({"role": "img", "class": "figure"})
     for size in ("width", "height"):  # as wide as the page allows
         root.attrib.pop(size, None)
-    description_element = ElementTree.Element(f"{{{_SVG}}}desc")
-    description_element.text = description
-    root.insert(0, description_element)
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _LINK[1:].split("}")[0])
     return ElementTree.tostring(root, encoding="unicode")

@@ -68,10 +68,10 @@ def round_progress(rounds: int, console: Console | None = None) -> Iterator[Call
         def move_bar(record: Record) -> None:
             done = record["round"]
             latest.update(_metrics(record))
-            shown = record.get("accuracy", {})
-            accuracies.extend(shown[name] for name in ("global",) if name in shown)
+            if "global" in (shown := record.get("accuracy", {})):
+                accuracies.append(shown["global"])
             speed = bar.tasks[0].speed
-            bar.update(task, completed=done, description="" if speed is None else f"{60 * speed:.3g} a minute")
+            bar.update(task, completed=done, description="" if speed is None else f"{60 * speed:.3g} rounds a minute")
             curve = f"  {sparkline(accuracies[-_LONGEST_CURVE:])}" if speaks_unicode and len(accuracies) > 1 else ""
             below.plain = ", ".join(_in_words(latest)) + curve
 

@@ -27,14 +27,13 @@ def local_training(local: LocalConfig) -> LocalTraining:
         2
     """
     return LocalTraining(
-        optimizer=optimizer_by_name(local.optimizer, local.momentum),
+        optimizer=optimizer_by_name(local.optimizer, local.momentum, local.clip),
         batch_size=local.batch_size,
         epochs=local.epochs,
         steps=local.steps,
         weight_decay=float(local.weight_decay),
         frobenius_decay=float(local.frobenius_decay),
         proximal=float(local.proximal),
-        clip=None if local.clip is None else float(local.clip),
         augment=local.augmentation == "crop_flip",
     )
 

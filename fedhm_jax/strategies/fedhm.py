@@ -6,7 +6,6 @@ directions its rank allows, and averages the recovered products of the trained f
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -95,13 +94,12 @@ def fedhm(
     def aggregate(state: FedHMState, contributions: Sequence[Contribution], clients: jax.Array) -> FedHMState:
         merged = sum_tiers(contributions)
         if history:
+            # Alone it would be itself to rounding only; a round of nobody keeps the model to the bit.
+            joins = (clients[0] == 0) & (clients.sum(dtype=clients.dtype) > 0)
             samples = jnp.asarray(setting.mean_samples, jax.tree.leaves(state.params)[0].dtype)
             every_class = jnp.ones((), bool)
-            merged = sum_tiers([merged, weigh(setting, 1.0, state.params, clients[0] == 0, samples, every_class)])
-        found = merge(state.params, merged)
-        # The old model times its weight, over its weight, is the old model to rounding; nobody's round, to the bit.
-        nobody = clients.sum(dtype=clients.dtype) == 0
-        return with_model(jax.tree.map(partial(jnp.where, nobody), state.params, found), state.factors)
+            merged = sum_tiers([merged, weigh(setting, 1.0, state.params, joins, samples, every_class)])
+        return with_model(merge(state.params, merged), state.factors)
 
     return Strategy(
         init=lambda params, key: with_model(params),

@@ -23,7 +23,7 @@ from fedhm_jax import (
 )
 from fedhm_jax.cli import main
 from fedhm_jax.comparison.finished_runs import runs_page, side_by_side
-from fedhm_jax.comparison.numbers import accuracy_spreads
+from fedhm_jax.comparison.numbers import accuracy_spreads, bounds
 
 SMALL = SimulationConfig(
     data=DataConfig(train_samples=240, test_samples=60),
@@ -154,12 +154,33 @@ def test_what_a_run_was_given_in_python_tells_it_apart(finished, tmp_path):
     assert "model = &quot;mine.Net&quot;" in page
 
 
+def test_a_run_that_was_ended_early_is_shown_as_it_was_tested_in_the_end(finished, tmp_path):
+    """Its last round need not have been evaluated; the summary has what the model after it reaches."""
+    folder = tmp_path / "run"
+    shutil.copytree(run_folders(finished)[0], folder)
+    *before, last = (folder / "records.jsonl").read_text().splitlines()
+    untested = {name: value for name, value in json.loads(last).items() if name not in ("accuracy", "loss", "top5")}
+    (folder / "records.jsonl").write_text("\n".join([*before, json.dumps(untested)]) + "\n")
+    (run,) = side_by_side([folder]).runs
+    assert run.history[-1] == json.loads(last)
+    assert "<table>" in runs_page([folder])
+
+
+def test_a_frame_stays_a_frame(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run_folders(finished)[0], folder)
+    with (folder / "config.toml").open("a") as file:
+        file.write('\n[handed_over]\nstrategy = "local_only"\n')
+    found = side_by_side([run_folders(finished)[-1], folder])
+    assert bounds(found, "digits-iid") == {"local_only"}
+
+
 def test_the_command_line_writes_a_page_of_runs(finished, tmp_path, capsys):
     folders = list(map(str, run_folders(finished)))
     page = tmp_path / "two words.html"
     assert main(["report", *folders, "--to", str(page)]) == 0
     text = page.read_text(encoding="utf-8")
-    assert text.count('<svg xmlns="http://www.w3.org/2000/svg"') == 2
+    assert text.count("<svg aria-label=") == 2
     assert all(f"<td>{folder}</td>" in text for folder in folders)
     for arguments, sentence in (
         ([folders[0], "--to", str(page)], "must be a file that does not exist yet"),

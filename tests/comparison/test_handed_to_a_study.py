@@ -1,12 +1,15 @@
 """Studies whose clients and first parameters are handed over."""
 
+import re
 import shutil
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from fedhm_jax import (
     ConfigError,
@@ -185,7 +188,22 @@ def test_other_data_and_another_model_are_refused(tmp_path):
     for changes, sentence in (
         ({"data": inverted}, "data is another, but must be what it was when the study in .* began: compare"),
         ({"model": build_model("mlp", classes=3, hidden=(9,))}, "model is another, but must be what it was"),
+        ({"data": 5}, "data is another, but must be what it was"),
+        ({"data": tiny()._replace(train_clients=np.arange(60))}, "data is another, but must be what it was"),
         ({"model": None}, r"model is not given, but must be .*compare\(\.\.\., data=\.\.\., model=\.\.\.\)"),
     ):
         with pytest.raises(ConfigError, match=sentence):
             refuse_others(tmp_path, HandedOver(**{"data": tiny(), "model": module, **changes}))
+
+
+def test_a_model_is_the_same_in_every_process(tmp_path, monkeypatch):
+    """Where its functions lie in memory is not part of it."""
+
+    class Net(nn.Module):
+        activation: Any = partial(nn.leaky_relu, negative_slope=0.1)
+
+    keep(tmp_path, HandedOver(model=Net()))
+    elsewhere = re.sub(" at 0x[0-9a-f]+", " at 0x123abc", repr(Net()))
+    assert elsewhere != repr(Net())
+    monkeypatch.setattr(Net, "__repr__", lambda self: elsewhere)
+    refuse_others(tmp_path, HandedOver(model=Net()))

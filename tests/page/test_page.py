@@ -28,7 +28,7 @@ def lines(dpi: float = 100.0) -> Drawing:
 
 @pytest.mark.parametrize("dpi", [72, 100, 150])
 def test_boxes_lie_over_points_and_bars(dpi):
-    root = ElementTree.fromstring(as_svg(lines(dpi), "a", "Lines."))
+    root = ElementTree.fromstring(as_svg(lines(dpi), "a"))
     point, bar = [element for element in root.iter(f"{SVG}rect") if element.get("class") == "spot"]
 
     def box(element):
@@ -41,7 +41,7 @@ def test_boxes_lie_over_points_and_bars(dpi):
 
 
 def test_series_and_legend_can_be_found():
-    root = ElementTree.fromstring(as_svg(lines(), "a", "Lines."))
+    root = ElementTree.fromstring(as_svg(lines(), "a"))
     series = [element.get("data-series") for element in root.iter() if element.get("data-series")]
     assert sorted(series) == ["0", "0", "0", "1", "1"]  # line, band and box of the one, line and box of the other
     legend = [element.get("data-legend") for element in root.iter() if element.get("data-legend")]
@@ -49,7 +49,7 @@ def test_series_and_legend_can_be_found():
 
 
 def test_what_a_figure_refers_to_is_its_own():
-    first, second = (as_svg(lines(), name, "Lines.") for name in ("a", "b"))
+    first, second = (as_svg(lines(), name) for name in ("a", "b"))
     for svg, name in ((first, "a"), (second, "b")):
         ids = re.findall(r' id="([^"]+)"', svg)
         assert len(ids) == len(set(ids)) > 0
@@ -57,13 +57,13 @@ def test_what_a_figure_refers_to_is_its_own():
         assert set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', svg)) <= {(i, "") for i in ids} | {
             ("", i) for i in ids
         }
-    assert first == as_svg(lines(), "a", "Lines.")
+    assert first == as_svg(lines(), "a")
 
 
 def test_a_figure_takes_the_place_of_its_image_alone():
     text = "![A](figures/a b.png) ![B](figures/b.png)".replace("a b", "größe")
-    page = html_page("T", text, {"figures/größe.png": "<svg>1</svg>"})
-    assert "<p><svg>1</svg> <img" in page
+    page = html_page("T", text, {"figures/größe.png": "<svg >1</svg>"})
+    assert '<p><svg aria-label="A" >1</svg> <img' in page
     assert page.count("<img") == 1
 
 

@@ -49,6 +49,10 @@ def random_images(samples, shape=(8, 8, 1), classes=3, seed=0):
     return images, np.arange(samples, dtype=np.int32) % classes
 
 
+LONG = pytest.mark.long
+REAL = [("fashion_mnist", "cnn"), ("cifar10", "resnet8")]
+
+
 def tiny_dataset(shape=(8, 8, 1), classes=3):
     return dataset_from_arrays(*random_images(96, shape, classes), *random_images(20, shape, classes, seed=1))
 
@@ -170,9 +174,6 @@ def test_models_run_with_every_norm(name, norm):
     )
     result = simulate(config, data=tiny_dataset((16, 16, 3)))
     assert all(np.isfinite(list(result.final["loss"].values())))
-
-
-LONG = pytest.mark.long
 
 
 @pytest.mark.parametrize(
@@ -304,7 +305,7 @@ def test_what_does_not_fit_together_is_refused_in_one_sentence(monkeypatch, tmp_
 
 @pytest.mark.skipif(not TFDS.exists(), reason=f"needs the prepared data sets in {TFDS}")
 @pytest.mark.parametrize(
-    ("name", "model"), [("fashion_mnist", "mlp"), pytest.param("cifar10", "resnet8", marks=pytest.mark.long)]
+    ("name", "model"), [("fashion_mnist", "mlp"), *(pytest.param(*case, marks=LONG) for case in REAL)]
 )
 def test_real_images_run_from_the_cache(tmp_path, name, model):
     config = replace(

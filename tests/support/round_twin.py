@@ -213,14 +213,13 @@ def draw_params(module: nn.Module, image_shape: tuple[int, int, int], dtype: typ
 def training_of(case: Case) -> LocalTraining:
     recipe = case.recipe
     return LocalTraining(
-        optimizer=optimizer_by_name("sgd", recipe.momentum),
+        optimizer=optimizer_by_name("sgd", recipe.momentum, recipe.clip),
         batch_size=BATCH_SIZE,
         epochs=case.epochs,
         steps=case.steps,
         weight_decay=recipe.weight_decay,
         frobenius_decay=recipe.frobenius_decay,
         proximal=recipe.proximal,
-        clip=recipe.clip,
     )
 
 
