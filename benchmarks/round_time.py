@@ -31,10 +31,10 @@ from benchmarks.workload import (
     tier_params,
     train_cohort_arguments,
 )
-from fedhm_jax.client.losses import cross_entropy
 from fedhm_jax.client.update import add_penalties
-from fedhm_jax.data.client_data import ClientData, epoch_order, normalise
+from fedhm_jax.data.client_data import ClientData, epoch_order
 from fedhm_jax.layers.convolution import ConvMethod
+from fedhm_jax.tasks import CLASSIFICATION
 from fedhm_jax.tree import Params
 
 Model = Literal["cnn", "resnet18", "block128", "block256", "block512"]
@@ -174,11 +174,11 @@ def _sequential(
     batches = _batches(workload, data, key)
 
     def train_step(params: Params, opt_state: Any, received: Params, data: ClientData, rows: jax.Array) -> Any:
-        images = normalise(data.images[rows], data.mean, data.std)
+        images, labels = CLASSIFICATION.look_up(data.samples, rows)
 
         def loss(params: Params) -> jax.Array:
             logits: Any = model.apply({"params": params}, images, train=True)
-            return cross_entropy(logits, data.labels[rows]).mean()
+            return CLASSIFICATION.loss(logits, labels).mean()
 
         gradient = add_penalties(jax.grad(loss)(params), params, received, training)
         updates, opt_state = optimizer.update(gradient, opt_state, params)

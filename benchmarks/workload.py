@@ -13,7 +13,7 @@ from fedhm_jax.client.lanes import Work, sum_results
 from fedhm_jax.client.objective import supervised
 from fedhm_jax.client.optimizers import optimizer_by_name
 from fedhm_jax.client.update import Assignment, LocalTraining, Progress, build_local_update
-from fedhm_jax.data.client_data import Batch, Client, ClientData, client_by_id, place_clients
+from fedhm_jax.data.client_data import Client, ClientData, client_by_id, place_clients
 from fedhm_jax.layers.convolution import ConvMethod
 from fedhm_jax.lowrank.decomposition import RankPlan, factorize_tree, with_factors
 from fedhm_jax.models.build import build_model
@@ -22,6 +22,7 @@ from fedhm_jax.models.network import network_of
 from fedhm_jax.models.rank_plan import factorizable_kernels, plan_ranks
 from fedhm_jax.models.resnet import ResNet
 from fedhm_jax.strategies.base import Setting
+from fedhm_jax.tasks import Batch
 from fedhm_jax.tree import Params
 
 CLASSES = 10

@@ -42,22 +42,26 @@ from fedhm_jax.results import SimulationResult
 
 if TYPE_CHECKING:
     from fedhm_jax.comparison import compare
-    from fedhm_jax.data import Dataset, dataset_from_arrays, load_dataset
+    from fedhm_jax.data import ArrayData, Dataset, data_from_arrays, dataset_from_arrays, load_dataset
     from fedhm_jax.layers import Conv, LowRankConv, LowRankDense, norms
     from fedhm_jax.lowrank import Factors, factorize, recover
     from fedhm_jax.models import build_model
     from fedhm_jax.run import TrainedModel, load_run, simulate, simulate_seeds
+    from fedhm_jax.tasks import Task
 
 # Loaded at first use: JAX takes a second to import, and a mistyped command line should not wait for it.
 _HOME = {
+    "ArrayData": "data",
     "Conv": "layers",
     "Dataset": "data",
     "Factors": "lowrank",
     "LowRankConv": "layers",
     "LowRankDense": "layers",
+    "Task": "tasks",
     "TrainedModel": "run",
     "build_model": "models",
     "compare": "comparison",
+    "data_from_arrays": "data",
     "dataset_from_arrays": "data",
     "factorize": "lowrank",
     "load_dataset": "data",
@@ -70,6 +74,7 @@ _HOME = {
 
 __all__ = [
     "AggregationConfig",
+    "ArrayData",
     "CallbackError",
     "CheckpointConfig",
     "ConfigError",
@@ -95,12 +100,14 @@ __all__ = [
     "StopSimulation",
     "StrategyConfig",
     "Study",
+    "Task",
     "TiersConfig",
     "TrainedModel",
     "Variant",
     "WriteError",
     "build_model",
     "compare",
+    "data_from_arrays",
     "dataset_from_arrays",
     "factorize",
     "load_dataset",

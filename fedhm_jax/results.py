@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fedhm_jax.config import SimulationConfig
 from fedhm_jax.errors import ConfigError
+from fedhm_jax.score import ACCURACY, Score
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,6 +68,8 @@ class RunPlan:
         tier_of_client: (clients,) int, index of each client's tier; None for a dynamic assignment.
         tier_names: names of the tiers, strongest first, such as ``("f1", "f2")``.
         handed_over: names of what was handed over in Python in place of the config's, by the argument of `simulate`.
+        score: the metric that models are compared by.
+        metrics: names of what the test measures, as they stand in the records.
     """
 
     config: SimulationConfig
@@ -75,6 +78,8 @@ class RunPlan:
     tier_of_client: "np.ndarray | None"
     tier_names: tuple[str, ...]
     handed_over: Mapping[str, str] = field(default_factory=dict)
+    score: Score = ACCURACY
+    metrics: tuple[str, ...] = ("accuracy", "top5", "loss")
 
 
 class Model(Protocol):

@@ -9,10 +9,10 @@ import fedhm_jax
 ROOT = Path(fedhm_jax.__file__).parent
 DOCS = Path(__file__).parents[1] / "docs"
 FLOORS = [
-    {"errors", "files", "page", "tree"},
+    {"errors", "files", "page", "score", "tree"},
     {"config", "data", "lowrank", "server"},
     {"layers", "results"},
-    {"models", "reporting", "trackers"},
+    {"models", "reporting", "tasks", "trackers"},
     {"client"},
     {"strategies"},
     {"engine"},

@@ -22,7 +22,7 @@ from fedhm_jax import (
     dataset_from_arrays,
     simulate,
 )
-from fedhm_jax.client.losses import cross_entropy
+from fedhm_jax.tasks import cross_entropy
 
 
 def run(task: Task, round_done: Callable[[], None]) -> float:

@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fedhm_jax.client import Objective, batch_loss, mask_absent_classes
-from fedhm_jax.data import Batch, Client
+from fedhm_jax.client import Objective, batch_loss
+from fedhm_jax.data import Client
 from fedhm_jax.lowrank import RankPlan, is_factors, truncate
 from fedhm_jax.server import Contribution, merge
 from fedhm_jax.strategies import Setting, Strategy, fedhm, nested_objective, rank_plans
 from fedhm_jax.strategies.fedhm import FedHMState
 from fedhm_jax.strategies.fedhm_nested import fedhm_nested
+from fedhm_jax.tasks import Batch, mask_absent_classes
 from fedhm_jax.tree import Params, map_named, named_leaves
 
 CLOSED_ROUNDS = 10
@@ -153,7 +154,7 @@ def _with_loss(setting: Setting, loss_of: LossOfTruncations) -> Strategy[FedHMSt
     def objective(state: FedHMState, tier: int) -> Objective:
         def loss(params: Params, batch: Batch, owned: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
             models = [_truncated(params, plan) for plan in plans[tier:]]
-            answers = [setting.network.train(model, batch.images, batch.mask, key) for model in models]
+            answers = [setting.network.train(model, batch.inputs, batch.mask, key) for model in models]
             logits = [mask_absent_classes(answer, owned) if setting.masked_loss else answer for answer in answers]
             return loss_of(logits, batch), batch_loss(logits[0], batch)[1]
 

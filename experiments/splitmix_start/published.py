@@ -6,11 +6,11 @@ import jax
 from jax import lax
 
 from fedhm_jax.client import supervised
-from fedhm_jax.data import Batch
 from fedhm_jax.models import ensemble, hidden_layers, rescaled
 from fedhm_jax.strategies import Setting, Strategy, splitmix
 from fedhm_jax.strategies.slices import plan_slices
 from fedhm_jax.strategies.splitmix import SplitMixState
+from fedhm_jax.tasks import Batch
 from fedhm_jax.tree import Params, map_named
 
 
@@ -29,7 +29,7 @@ def splitmix_published_start(setting: Setting) -> Strategy[SplitMixState]:
     ours = splitmix(setting)
     slices = plan_slices(setting, None, "bytes")
     member = rescaled(setting.network, hidden_layers(slices.plan), 1 / slices.widths[-1])
-    objective, together = supervised(member, setting.masked_loss), ensemble(member)
+    objective, together = supervised(member, setting.masked_loss, setting.task), ensemble(member)
 
     def init(params: Params, key: jax.Array) -> SplitMixState:
         state = ours.init(params, key)

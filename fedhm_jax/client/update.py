@@ -9,8 +9,9 @@ import optax
 from jax import lax
 
 from fedhm_jax.client.objective import Objective
-from fedhm_jax.data import Client, ClientData, crop_flip, draw_batch, epoch_order, rows_in_order
+from fedhm_jax.data import Client, ClientData, draw_rows, epoch_order, rows_in_order
 from fedhm_jax.lowrank import Factors, is_factors
+from fedhm_jax.tasks import CLASSIFICATION, Batch, Task
 from fedhm_jax.tree import Params
 
 
@@ -25,7 +26,7 @@ class LocalTraining(NamedTuple):
         weight_decay: c in ``c w``, added to the gradient of every parameter.
         frobenius_decay: c in the gradient of ``c/2 ||u v||_F^2``.
         proximal: mu in ``mu (w - w_received)``.
-        augment: random crop and flip.
+        task: what the samples are to teach.
     """
 
     optimizer: Callable[[jax.Array], optax.GradientTransformation]
@@ -35,7 +36,7 @@ class LocalTraining(NamedTuple):
     weight_decay: float = 0.0
     frobenius_decay: float = 0.0
     proximal: float = 0.0
-    augment: bool = False
+    task: Task = CLASSIFICATION
 
 
 class TrainMetrics(NamedTuple):
@@ -162,7 +163,7 @@ def build_local_update(objective: Objective, training: LocalTraining, capacity: 
     Returns:
         The update.
     """
-    batch_size = training.batch_size
+    batch_size, task = training.batch_size, training.task
     capacity = -(-capacity // batch_size) * batch_size
 
     def begin(received: Params, learning_rate: jax.Array) -> Progress:
@@ -187,9 +188,11 @@ def build_local_update(objective: Objective, training: LocalTraining, capacity: 
 
         def step(index: jax.Array, carry: tuple[Params, Any, jax.Array]) -> tuple[Params, Any, jax.Array]:
             augment_key, objective_key = jax.random.split(jax.random.fold_in(epoch_key, first + index))
-            batch = draw_batch(data, rows, index, client.size - before, batch_size)
-            if training.augment:
-                batch = batch._replace(images=crop_flip(augment_key, batch.images))
+            chosen, mask = draw_rows(rows, index, client.size - before, batch_size)
+            inputs, targets = task.look_up(data.samples, chosen)
+            if task.augment is not None:
+                inputs = task.augment(augment_key, inputs)
+            batch = Batch(inputs, targets, mask.astype(_floating(inputs)))
             params, opt_state, loss_sum = carry
             gradient, loss = jax.grad(objective, has_aux=True)(params, batch, client.owned, objective_key)
             gradient = add_penalties(gradient, params, received, training)
@@ -202,6 +205,12 @@ def build_local_update(objective: Objective, training: LocalTraining, capacity: 
         return Progress(params, opt_state, loss, progress.samples + drawn)
 
     return LocalUpdate(begin, segment, advance)
+
+
+def _floating(inputs: Any) -> Any:
+    """Type of the mask: that of the inputs, which norms reckon in, or of parameters where inputs are whole numbers."""
+    dtype = jax.tree.leaves(inputs)[0].dtype
+    return dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.float32
 
 
 def train_client(update: LocalUpdate, assignment: Assignment) -> Progress:

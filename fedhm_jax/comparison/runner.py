@@ -121,7 +121,7 @@ def _size(
         plainest = replace(config, strategy=replace(config.strategy, name="fedavg"))
         dealt = given.partition if config.partition.method == "given" else None
         parts = check_run(plainest, given._replace(partition=dealt))
-        known[key] = len(parts.dataset.train_labels), sum(map(len, parts.dealt)), len(parts.dealt)
+        known[key] = parts.dataset.train_size, sum(map(len, parts.dealt)), len(parts.dealt)
     return known[key]
 
 

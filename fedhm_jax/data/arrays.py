@@ -67,7 +67,7 @@ def dataset_from_arrays(
                 f"{field} holds the label {given.max()}, but must hold labels from 0 to {classes - 1} "
                 f"(data.classes is {classes})"
             )
-    owners = None if clients is None else _as_clients(clients, len(train), "data.train_clients")
+    owners = None if clients is None else as_clients(clients, len(train), "data.train_clients")
     if class_names is not None and len(class_names) != classes:
         raise ConfigError.of(
             "data.class_names", f"{len(class_names)} names", f"one a class, of which there are {classes}"
@@ -77,7 +77,19 @@ def dataset_from_arrays(
     return Dataset(*arrays, classes, name, owners, names)
 
 
-def _as_array(values: Any, field: str) -> np.ndarray:
+def as_array(values: Any, field: str) -> np.ndarray:
+    """An array of what is given.
+
+    Args:
+        values: an array, or lists.
+        field: what an error message calls them.
+
+    Returns:
+        The array.
+
+    Raises:
+        ConfigError: rows of different lengths.
+    """
     try:
         return np.asarray(values)
     except ValueError as error:
@@ -101,7 +113,7 @@ def as_images(values: Any, field: str) -> np.ndarray:
         >>> as_images(np.ones((2, 8, 8)), "images").shape
         (2, 8, 8, 1)
     """
-    images = _as_array(values, field)
+    images = as_array(values, field)
     if images.ndim not in (3, 4):
         raise ConfigError(
             f"{field} has shape {images.shape}, but must be (samples, height, width) or "
@@ -124,7 +136,7 @@ def as_images(values: Any, field: str) -> np.ndarray:
 
 
 def _as_labels(values: Any, samples: int, field: str) -> np.ndarray:
-    labels = _as_array(values, field)
+    labels = as_array(values, field)
     if labels.shape != (samples,):
         raise ConfigError(f"{field} has shape {labels.shape}, but must be ({samples},), one label per image")
     if not np.issubdtype(labels.dtype, np.integer):
@@ -134,8 +146,21 @@ def _as_labels(values: Any, samples: int, field: str) -> np.ndarray:
     return labels
 
 
-def _as_clients(values: Any, samples: int, field: str) -> np.ndarray:
-    clients = _as_array(values, field)
+def as_clients(values: Any, samples: int, field: str) -> np.ndarray:
+    """Checks whose samples are.
+
+    Args:
+        values: (samples,) integers or strings.
+        samples: how many there are.
+        field: what an error message calls them.
+
+    Returns:
+        The ids.
+
+    Raises:
+        ConfigError: wrong shape or type.
+    """
+    clients = as_array(values, field)
     if clients.shape != (samples,):
         raise ConfigError(f"{field} has shape {clients.shape}, but must be ({samples},), one client id per sample")
     if clients.dtype == object and all(isinstance(client, str) for client in clients):

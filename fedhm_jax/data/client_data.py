@@ -1,36 +1,33 @@
 """The clients' samples on the device, and how one client's are drawn."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from fedhm_jax.data.partition import label_counts
+from fedhm_jax.data.samples import place_images
+
 
 class ClientData(NamedTuple):
     """All clients' training samples; a client costs its samples' indices and nothing else.
 
     Attributes:
-        images: (samples, height, width, channels) uint8.
-        labels: (samples,) int32.
+        samples: what the task looks samples up in, such as `Images`.
         indices: (dealt samples,) int32, the samples of client 0, then of client 1, ...
         offsets: (clients,) int32, where each client's samples start in ``indices``.
         counts: (clients,) int32, number of samples of each client.
-        owned: (clients, classes) bool, classes each client holds.
-        mean: (channels,) of the training images in [0, 1].
-        std: (channels,) likewise; its dtype is the one the model computes in.
+        owned: (clients, classes) bool, classes each client holds; (clients, 1) True where samples have no classes.
     """
 
-    images: jax.Array
-    labels: jax.Array
+    samples: Any
     indices: jax.Array
     offsets: jax.Array
     counts: jax.Array
     owned: jax.Array
-    mean: jax.Array
-    std: jax.Array
 
 
 class Client(NamedTuple):
@@ -51,6 +48,27 @@ class Client(NamedTuple):
     owned: jax.Array
 
 
+def deal_out(samples: Any, parts: Sequence[np.ndarray], owned: np.ndarray | None = None) -> ClientData:
+    """Samples on the device, with what says whose they are.
+
+    Args:
+        samples: on the device.
+        parts: sample indices of each client.
+        owned: (clients, classes) bool, classes each client holds; None where samples have no classes.
+
+    Returns:
+        The data.
+    """
+    counts = np.array([len(part) for part in parts], np.int32)
+    return ClientData(
+        samples=samples,
+        indices=jnp.asarray(np.concatenate(parts), jnp.int32),
+        offsets=jnp.asarray(np.cumsum(counts) - counts, jnp.int32),
+        counts=jnp.asarray(counts),
+        owned=jnp.ones((len(parts), 1), bool) if owned is None else jnp.asarray(owned),
+    )
+
+
 def place_clients(
     images: np.ndarray,
     labels: np.ndarray,
@@ -58,7 +76,7 @@ def place_clients(
     classes: int,
     dtype: np.dtype | type = np.float32,
 ) -> ClientData:
-    """Puts the partitioned training set on the device.
+    """Puts a partitioned training set of images on the device.
 
     Args:
         images: (samples, height, width, channels) uint8.
@@ -76,46 +94,7 @@ def place_clients(
         >>> data.counts.tolist(), data.owned.tolist()
         ([2, 1], [[True, True], [False, True]])
     """
-    counts = np.array([len(part) for part in parts], np.int32)
-    owned = np.stack([np.bincount(labels[part], minlength=classes) > 0 for part in parts])
-    mean, std = channel_statistics(images)
-    return ClientData(
-        images=jnp.asarray(images),
-        labels=jnp.asarray(labels, jnp.int32),
-        indices=jnp.asarray(np.concatenate(parts), jnp.int32),
-        offsets=jnp.asarray(np.cumsum(counts) - counts, jnp.int32),
-        counts=jnp.asarray(counts),
-        owned=jnp.asarray(owned),
-        mean=jnp.asarray(mean, dtype),
-        std=jnp.asarray(std, dtype),
-    )
-
-
-def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel, pixels scaled to [0, 1].
-
-    Args:
-        images: (samples, height, width, channels) uint8.
-
-    Returns:
-        Two float64 arrays (channels,); a constant channel gets standard deviation 1.
-
-    Example:
-        >>> mean, std = channel_statistics(np.array([0, 255], np.uint8).reshape(2, 1, 1, 1))
-        >>> mean.tolist(), std.tolist()
-        ([0.5], [0.5])
-    """
-    levels = np.arange(256) / 255
-    histograms = np.zeros((images.shape[-1], 256))
-    # Counting makes 64-bit integers of the pixels, so it takes some images at a time.
-    for start in range(0, len(images), 10_000):
-        some = images[start : start + 10_000]
-        for channel in range(images.shape[-1]):
-            histograms[channel] += np.bincount(some[..., channel].ravel(), minlength=256)
-    shares = histograms / histograms.sum(axis=1, keepdims=True)
-    mean = shares @ levels
-    std = np.sqrt(np.maximum(shares @ levels**2 - mean**2, 0))
-    return mean, np.where(std > 1e-6, std, 1)
+    return deal_out(place_images(images, labels, images, dtype), parts, label_counts(labels, parts, classes) > 0)
 
 
 def client_by_id(data: ClientData, client_id: jax.Array, present: jax.Array) -> Client:
@@ -154,20 +133,6 @@ def epoch_order(key: jax.Array, count: jax.Array, capacity: int) -> jax.Array:
     return jnp.argsort(jnp.where(places < count, draws, jnp.uint32(0xFFFFFFFF))).astype(jnp.int32)
 
 
-class Batch(NamedTuple):
-    """Samples of one step.
-
-    Attributes:
-        images: (batch, height, width, channels), normalised.
-        labels: (batch,) int32.
-        mask: (batch,), 1 for a sample and 0 for padding.
-    """
-
-    images: jax.Array
-    labels: jax.Array
-    mask: jax.Array
-
-
 def rows_in_order(data: ClientData, client: Client, order: jax.Array, first: jax.Array) -> jax.Array:
     """Where a client's samples stand among all, in the order of an epoch, from some place on and then from the start.
 
@@ -193,45 +158,22 @@ def rows_in_order(data: ClientData, client: Client, order: jax.Array, first: jax
     return data.indices[client.offset + jnp.minimum(order[places], client.size - 1)]
 
 
-def draw_batch(data: ClientData, rows: jax.Array, step: jax.Array, remaining: jax.Array, batch_size: int) -> Batch:
-    """The batch of one step, gathered on the device; the last of an epoch is padded by repeating a sample, masked.
+def draw_rows(rows: jax.Array, step: jax.Array, remaining: jax.Array, batch_size: int) -> tuple[jax.Array, jax.Array]:
+    """Where the samples of one step stand among all; the last step of an epoch repeats a sample, masked.
 
     Args:
-        data: all clients.
         rows: of a client, from `rows_in_order`, their number a multiple of ``batch_size``.
         step: number of the step since the rows' first.
         remaining: the client's samples in the epoch from the rows' first on.
         batch_size: samples per step.
 
     Returns:
-        The batch.
+        (batch_size,) int32, and (batch_size,) bool, False for padding.
 
     Example:
-        >>> data = place_clients(np.zeros((3, 2, 2, 1), np.uint8), np.array([0, 1, 1]), [np.arange(3)], classes=2)
-        >>> batch = draw_batch(data, jnp.array([2, 0, 1, 2]), jnp.int32(1), remaining=jnp.int32(3), batch_size=2)
-        >>> batch.labels.tolist(), batch.mask.tolist()
-        ([1, 1], [1.0, 0.0])
+        >>> rows, mask = draw_rows(jnp.array([2, 0, 1, 2]), jnp.int32(1), remaining=jnp.int32(3), batch_size=2)
+        >>> rows.tolist(), mask.tolist()
+        ([1, 2], [True, False])
     """
     places = step * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
-    chosen = lax.dynamic_slice(rows, (step * batch_size,), (batch_size,))
-    mask = (places < remaining).astype(data.mean.dtype)
-    return Batch(normalise(data.images[chosen], data.mean, data.std), data.labels[chosen], mask)
-
-
-def normalise(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
-    """``(images / 255 - mean) / std``, in the statistics' dtype.
-
-    Args:
-        images: (batch, height, width, channels) uint8.
-        mean: (channels,).
-        std: (channels,).
-
-    Returns:
-        (batch, height, width, channels).
-
-    Example:
-        >>> normalise(jnp.array([[[[255]]]], jnp.uint8), jnp.array([0.5]), jnp.array([0.25])).tolist()
-        [[[[2.0]]]]
-    """
-    shape = (1, 1, 1, -1)
-    return (images.astype(mean.dtype) / 255 - mean.reshape(shape)) / std.reshape(shape)
+    return lax.dynamic_slice(rows, (step * batch_size,), (batch_size,)), places < remaining

@@ -39,3 +39,29 @@ class Dataset(NamedTuple):
         own = "" if self.train_clients is None else f", {len(np.unique(self.train_clients))} clients"
         shape = self.train_images.shape[1:]
         return f"Dataset({self.name!r}: {numbers} of shape {shape}, {self.classes} classes{own})"
+
+    @property
+    def train_size(self) -> int:
+        """Number of training samples."""
+        return len(self.train_labels)
+
+    @property
+    def test_size(self) -> int:
+        """Number of test samples."""
+        return len(self.test_labels)
+
+    def with_train(self, rows: np.ndarray) -> "Dataset":
+        """The data with these training samples only."""
+        return self._replace(
+            train_images=self.train_images[rows],
+            train_labels=self.train_labels[rows],
+            train_clients=None if self.train_clients is None else self.train_clients[rows],
+        )
+
+    def with_test(self, rows: np.ndarray) -> "Dataset":
+        """The data with these test samples only."""
+        return self._replace(test_images=self.test_images[rows], test_labels=self.test_labels[rows])
+
+    def tested_on_train(self, rows: np.ndarray) -> "Dataset":
+        """The data with these training samples in place of the test samples."""
+        return self._replace(test_images=self.train_images[rows], test_labels=self.train_labels[rows])

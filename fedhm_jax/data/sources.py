@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from fedhm_jax.data.cache import read_cached
 from fedhm_jax.data.dataset import Dataset
 from fedhm_jax.data.digits import load_digits
 from fedhm_jax.data.image_folder import open_image_folder
+from fedhm_jax.data.kinds import DataT
 from fedhm_jax.data.npz import load_npz
 from fedhm_jax.data.tfds import open_tfds
 from fedhm_jax.errors import ConfigError
@@ -64,19 +66,18 @@ def load_dataset(
         dataset = load_npz(data_dir, client_feature)
     else:
         dataset = _load_from_files(name, data_dir, train_split, test_split, cache_dir, client_feature)
-    if train_samples is not None and train_samples != len(dataset.train_labels):
-        dataset = _with_train(dataset, _draw(len(dataset.train_labels), train_samples, "data.train_samples"))
-    if test_samples is not None and test_samples != len(dataset.test_labels):
-        rows = _draw(len(dataset.test_labels), test_samples, "data.test_samples")
-        dataset = dataset._replace(test_images=dataset.test_images[rows], test_labels=dataset.test_labels[rows])
+    if train_samples is not None and train_samples != dataset.train_size:
+        dataset = dataset.with_train(_draw(dataset.train_size, train_samples, "data.train_samples"))
+    if test_samples is not None and test_samples != dataset.test_size:
+        dataset = dataset.with_test(_draw(dataset.test_size, test_samples, "data.test_samples"))
     return dataset
 
 
-def hold_out(dataset: Dataset, samples: int) -> Dataset:
+def hold_out(dataset: DataT, samples: int) -> DataT:
     """Tests on training samples that the clients do not get, in place of the test split.
 
     Args:
-        dataset: the data set.
+        dataset: images, text, or samples of any kind.
         samples: how many to take away, drawn with a fixed seed.
 
     Returns:
@@ -91,12 +92,12 @@ def hold_out(dataset: Dataset, samples: int) -> Dataset:
         >>> len(held_out.train_labels), len(held_out.test_labels)
         (80, 20)
     """
-    available = len(dataset.train_labels)
+    available = dataset.train_size
     if samples >= available:
         raise ConfigError.of("data.holdout", samples, f"below {available}, the number of training samples")
     tested, kept = _split_off(available, samples)
-    images, labels = dataset.train_images[tested], dataset.train_labels[tested]
-    return _with_train(dataset, kept)._replace(test_images=images, test_labels=labels)
+    held_out: Any = dataset.tested_on_train(tested).with_train(kept)
+    return held_out
 
 
 def without_held_out(parts: Sequence[np.ndarray], available: int, samples: int) -> list[np.ndarray]:
@@ -153,15 +154,6 @@ def _load_from_files(
         raise ConfigError.of("data.test_split", test_split, allowed)
     arrays = trained.images, trained.labels, tested.images, tested.labels
     return Dataset(*arrays, train.classes, name, trained.clients, train.class_names)
-
-
-def _with_train(dataset: Dataset, rows: np.ndarray) -> Dataset:
-    """The data set with these training samples only."""
-    return dataset._replace(
-        train_images=dataset.train_images[rows],
-        train_labels=dataset.train_labels[rows],
-        train_clients=None if dataset.train_clients is None else dataset.train_clients[rows],
-    )
 
 
 def _draw(available: int, samples: int, field: str) -> np.ndarray:

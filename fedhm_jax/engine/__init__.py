@@ -3,7 +3,7 @@
 from fedhm_jax.engine.alone import build_alone
 from fedhm_jax.engine.cores import show_cores
 from fedhm_jax.engine.distributed import is_first, join, keep_watch
-from fedhm_jax.engine.evaluation import EvaluationData, Metrics, TrainingImages, place_evaluation, static_statistics
+from fedhm_jax.engine.evaluation import EvaluationData, Metrics, place_evaluation, static_statistics
 from fedhm_jax.engine.round import Engine, RoundStep, build_engine
 from fedhm_jax.engine.sharding import client_mesh, replicate
 
@@ -12,7 +12,6 @@ __all__ = [
     "EvaluationData",
     "Metrics",
     "RoundStep",
-    "TrainingImages",
     "build_alone",
     "build_engine",
     "client_mesh",

@@ -82,7 +82,7 @@ def build_alone(
         def tested(model: tuple[Params, jax.Array]) -> Metrics:
             params, client = model
             rows = _own_rows(data, client_by_id(data, client, jnp.bool_(True)), test.statistics_rows.shape)
-            return evaluate_model(network, params, data, test._replace(statistics_rows=rows))
+            return evaluate_model(network, params, training.task, data.samples, test._replace(statistics_rows=rows))
 
         return share.gather((trained, lax.map(tested, (models, own))), 0, len(clients))
 
@@ -115,7 +115,7 @@ def _work_of_round(
 
 
 def _own_rows(data: ClientData, client: Client, shape: tuple[int, ...]) -> jax.Array:
-    """Rows of a client's own training images in batches of a shape, begun again as often as it takes."""
+    """Rows of a client's own training samples in batches of a shape, begun again as often as it takes."""
     batches, batch = shape
     places = jnp.arange(batches * batch, dtype=jnp.int32) % jnp.maximum(client.size, 1)
     return data.indices[client.offset + places].reshape(shape)

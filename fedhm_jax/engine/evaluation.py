@@ -1,6 +1,6 @@
 """Testing models on the whole test set, and measuring batch-norm statistics before."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -8,75 +8,46 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fedhm_jax.client import cross_entropy, in_top
-from fedhm_jax.data import ClientData, normalise
 from fedhm_jax.engine.share import EVERYTHING, Share
 from fedhm_jax.models import Network, Statistics
+from fedhm_jax.tasks import Metric, Task
 from fedhm_jax.tree import Params
 
 
 class EvaluationData(NamedTuple):
-    """Test set in batches, and the training samples that static statistics are measured on.
+    """Test set, its samples in batches, and the training samples that static statistics are measured on.
 
     Attributes:
-        images: (batches, batch, height, width, channels) uint8, the last batch padded with zeros.
-        labels: (batches, batch) int32.
+        samples: of the test, what the task looks samples up in.
+        rows: (batches, batch) int32, the last batch padded with a sample of no weight.
         mask: (batches, batch), 0 for padding.
-        statistics_rows: (batches, batch) int32, rows of the training images; all batches are full.
+        statistics_rows: (batches, batch) int32, rows of the training samples; all batches are full.
     """
 
-    images: jax.Array
-    labels: jax.Array
+    samples: Any
+    rows: jax.Array
     mask: jax.Array
     statistics_rows: jax.Array
 
 
-class TrainingImages(NamedTuple):
-    """All that static statistics need of the training set.
-
-    Attributes:
-        images: (samples, height, width, channels) uint8.
-        mean: (channels,) of the whole training set, pixels in [0, 1].
-        std: (channels,) likewise.
-    """
-
-    images: jax.Array
-    mean: jax.Array
-    std: jax.Array
-
-
-class Metrics(NamedTuple):
-    """Sums over test samples; divide by ``samples`` last.
-
-    Attributes:
-        loss: summed cross-entropy in nats.
-        accuracy: number of samples whose label has the largest logit.
-        by_class: (classes,) the same number for the samples of each class.
-        top5: number of samples whose label is among the five largest logits.
-        samples: number of samples.
-    """
-
-    loss: jax.Array
-    accuracy: jax.Array
-    by_class: jax.Array
-    top5: jax.Array
-    samples: jax.Array
+Metrics = Mapping[str, Metric]
+"""What a task measures, summed over test samples."""
 
 
 def place_evaluation(
-    images: np.ndarray,
-    labels: np.ndarray,
+    samples: Any,
+    size: int,
     batch_size: int,
     train_samples: int,
     statistics_samples: int,
     seed: int,
     dtype: np.dtype | type = np.float32,
 ) -> EvaluationData:
-    """Puts the test set on the device in batches, and picks the samples for static statistics.
+    """Deals the test set into batches, and picks the samples for static statistics.
 
     Args:
-        images: (samples, height, width, channels) uint8.
-        labels: (samples,) integers.
+        samples: of the test, on the device.
+        size: how many there are.
         batch_size: samples per batch.
         train_samples: number of training samples to pick from.
         statistics_samples: number to pick; a remainder that fills no batch is left out.
@@ -86,27 +57,21 @@ def place_evaluation(
     Returns:
         The data, on the default device.
     """
-    batch_size = min(batch_size, len(labels))
-    batches = -(-len(labels) // batch_size)
-    padding = batches * batch_size - len(labels)
-
-    def in_batches(array: np.ndarray) -> np.ndarray:
-        padded = np.concatenate([array, np.zeros((padding, *array.shape[1:]), array.dtype)])
-        return padded.reshape(batches, batch_size, *array.shape[1:])
-
+    batch_size = min(batch_size, size)
+    places = np.arange(-(-size // batch_size) * batch_size)
     wanted = min(statistics_samples, train_samples)
     statistics_batch = min(batch_size, wanted)
     rows = np.random.default_rng(seed).permutation(train_samples)[: wanted // statistics_batch * statistics_batch]
     return EvaluationData(
-        images=jnp.asarray(in_batches(images)),
-        labels=jnp.asarray(in_batches(labels), jnp.int32),
-        mask=jnp.asarray(in_batches(np.ones(len(labels))), dtype),
+        samples=samples,
+        rows=jnp.asarray(np.where(places < size, places, 0).reshape(-1, batch_size), jnp.int32),
+        mask=jnp.asarray((places < size).reshape(-1, batch_size), dtype),
         statistics_rows=jnp.asarray(rows.reshape(-1, statistics_batch), jnp.int32),
     )
 
 
 def static_statistics(
-    network: Network, params: Params, data: ClientData | TrainingImages, rows: jax.Array, share: Share = EVERYTHING
+    network: Network, params: Params, task: Task, samples: Any, rows: jax.Array, share: Share = EVERYTHING
 ) -> Statistics:
     """Batch-norm statistics of one model, measured on training samples: the mean over batches of each layer's batch
     statistics.
@@ -114,7 +79,8 @@ def static_statistics(
     Args:
         network: functions of the model.
         params: parameters of any tier.
-        data: training images, their mean and deviation.
+        task: looks the samples up.
+        samples: of the training set.
         rows: (batches, batch) int32, samples to use.
         share: the device's share of the batches.
 
@@ -125,7 +91,7 @@ def static_statistics(
     """
 
     def batch_statistics(batch: jax.Array) -> Statistics:
-        return network.statistics(params, normalise(data.images[batch], data.mean, data.std))
+        return network.statistics(params, task.look_up(samples, batch)[0])
 
     if not jax.tree.leaves(jax.eval_shape(batch_statistics, rows[0])):
         return {}
@@ -134,35 +100,29 @@ def static_statistics(
 
 
 def evaluate_model(
-    network: Network, params: Params, data: ClientData, test: EvaluationData, share: Share = EVERYTHING
+    network: Network, params: Params, task: Task, samples: Any, test: EvaluationData, share: Share = EVERYTHING
 ) -> Metrics:
     """Test-set metrics of a model as one compiled loop; static statistics are measured before.
 
     Args:
         network: functions of the model.
         params: its parameters.
-        data: training images, for the statistics, and their mean and deviation.
+        task: what to measure.
+        samples: of the training set, for the statistics.
         test: the test set.
         share: the device's share of the batches.
 
     Returns:
         Sums over the test set.
     """
-    statistics = static_statistics(network, params, data, test.statistics_rows, share)
+    statistics = static_statistics(network, params, task, samples, test.statistics_rows, share)
 
-    def batch_metrics(batch: tuple[jax.Array, jax.Array, jax.Array]) -> Metrics:
-        images, labels, mask = batch
-        logits = network.predict(params, statistics, normalise(images, data.mean, data.std), mask)
-        found = in_top(logits, labels, 1).astype(mask.dtype) * mask
-        return Metrics(
-            loss=(cross_entropy(logits, labels) * mask).sum(),
-            accuracy=found.sum(),
-            by_class=jnp.zeros(logits.shape[-1], mask.dtype).at[labels].add(found),
-            top5=(in_top(logits, labels, 5).astype(mask.dtype) * mask).sum(),
-            samples=mask.sum(),
-        )
+    def batch_metrics(batch: tuple[jax.Array, jax.Array]) -> Metrics:
+        rows, mask = batch
+        inputs, targets = task.look_up(test.samples, rows)
+        return task.measure(network.predict(params, statistics, inputs, mask), targets, mask)
 
-    return _sum_over_batches(batch_metrics, (test.images, test.labels, test.mask), share)
+    return _sum_over_batches(batch_metrics, (test.rows, test.mask), share)
 
 
 def _sum_over_batches(function: Callable[[Any], Any], batches: Any, share: Share) -> Any:

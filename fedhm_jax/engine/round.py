@@ -135,7 +135,7 @@ def build_engine(
         metrics: dict[tuple[int, int], Metrics] = {}
         for network, params in models.values():
             if (model := (id(network), id(params))) not in metrics:
-                metrics[model] = evaluate_model(network, params, data, test, share)
+                metrics[model] = evaluate_model(network, params, training.task, data.samples, test, share)
         return {name: metrics[id(network), id(params)] for name, (network, params) in models.items()}
 
     return Engine(round_step, spread(evaluate, mesh))

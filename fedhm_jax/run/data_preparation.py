@@ -8,7 +8,10 @@ import numpy as np
 
 from fedhm_jax.config import DataConfig, PartitionConfig, SimulationConfig, check_types, number_of_clients
 from fedhm_jax.data import (
+    AnyData,
+    ArrayData,
     Dataset,
+    data_from_arrays,
     dataset_from_arrays,
     given,
     hold_out,
@@ -51,7 +54,7 @@ def with_given_clients(config: SimulationConfig, given: Sequence[Any]) -> Simula
     return replace(config, partition=replace(config.partition, method="given", clients=len(given)))
 
 
-def build_dataset(data: DataConfig, handed_over: Dataset | None) -> Dataset:
+def build_dataset(data: DataConfig, handed_over: AnyData | None) -> AnyData:
     """The samples that a config names, or those handed over.
 
     Args:
@@ -64,12 +67,8 @@ def build_dataset(data: DataConfig, handed_over: Dataset | None) -> Dataset:
     Raises:
         ConfigError: the data set is missing, unusable or too small.
     """
-    if handed_over is not None:
-        # A data set put together by hand passes the same checks as arrays.
-        arrays, owners = handed_over[:4], handed_over.train_clients
-        dataset = dataset_from_arrays(*arrays, classes=handed_over.classes, name=handed_over.name, clients=owners)
-        dataset = dataset._replace(class_names=handed_over.class_names)
-    else:
+    dataset: AnyData
+    if handed_over is None:
         dataset = load_dataset(
             data.name,
             data_dir=data.data_dir,
@@ -80,11 +79,25 @@ def build_dataset(data: DataConfig, handed_over: Dataset | None) -> Dataset:
             cache_dir=data.cache_dir,
             client_feature=data.client_feature,
         )
+    else:
+        dataset = _checked(handed_over)
     return dataset if data.holdout is None else hold_out(dataset, data.holdout)
 
 
+def _checked(handed_over: AnyData) -> AnyData:
+    """Data put together by hand pass the same checks as arrays."""
+    if isinstance(handed_over, ArrayData):
+        return data_from_arrays(*handed_over[:4], name=handed_over.name, clients=handed_over.train_clients)
+    if not isinstance(handed_over, Dataset):
+        allowed = "of fedhm_jax.dataset_from_arrays or fedhm_jax.data_from_arrays"
+        raise ConfigError(f"data is of type {type(handed_over).__name__}, but must be {allowed}")
+    arrays, owners = handed_over[:4], handed_over.train_clients
+    dataset = dataset_from_arrays(*arrays, classes=handed_over.classes, name=handed_over.name, clients=owners)
+    return dataset._replace(class_names=handed_over.class_names)
+
+
 def deal(
-    dataset: Dataset, data: DataConfig, dealing: PartitionConfig, handed_over: Sequence[Any] | None, seed: int
+    dataset: AnyData, data: DataConfig, dealing: PartitionConfig, handed_over: Sequence[Any] | None, seed: int
 ) -> list[np.ndarray]:
     """Deals the training samples out.
 
@@ -107,7 +120,7 @@ def deal(
             raise ConfigError.of("partition.method", "given", reason)
         # The lists count the samples before some were held out.
         held = data.holdout or 0
-        available = len(dataset.train_labels) + held
+        available = dataset.train_size + held
         parts = given(handed_over, available)
         return without_held_out(parts, available, held) if held else parts
     if dealing.method == "natural":
@@ -117,10 +130,13 @@ def deal(
         return natural(dataset.train_clients, dealing.clients, dealing.min_samples, seed)
     clients = number_of_clients(dealing)
     assert clients is not None  # as it is only where the data tell
+    if not isinstance(dataset, Dataset) and dealing.method not in ("iid", "quantity"):
+        allowed = f"'iid', 'quantity', 'natural' or 'given' for samples of no class, as {dataset.name!r}"
+        raise ConfigError.of("partition.method", dealing.method, allowed)
     return partition(
         dealing.method,
-        dataset.train_labels,
-        dataset.classes,
+        dataset.train_labels if isinstance(dataset, Dataset) else np.zeros(dataset.train_size, np.int32),
+        dataset.classes if isinstance(dataset, Dataset) else 1,
         clients=clients,
         alpha=dealing.alpha,
         min_samples=dealing.min_samples,
@@ -129,7 +145,7 @@ def deal(
     )
 
 
-def notices_of(dataset: Dataset, dealing: PartitionConfig) -> tuple[str, ...]:
+def notices_of(dataset: AnyData, dealing: PartitionConfig) -> tuple[str, ...]:
     """What is decided about the data's own clients, in lines for the user.
 
     Args:

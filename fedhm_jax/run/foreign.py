@@ -53,12 +53,12 @@ def run_for(
         >>> foreign = run_for("gpu", SimulationConfig())
         >>> foreign.run.clients_per_chunk  # as many as a tier can have in a cohort
         5
-        >>> foreign.round_arguments[1].images  # the clients' samples
+        >>> foreign.round_arguments[1].samples.images  # the clients' samples
         ShapeDtypeStruct(shape=(1437, 8, 8, 1), dtype=uint8)
     """
     parts = check_run(with_defaults_of(platform, config), given)._replace(mesh=mesh)
     run = on_shapes(parts)
-    rate = jax.ShapeDtypeStruct((), run.data.mean.dtype)
+    rate = jax.ShapeDtypeStruct((), np.float32)
     capacities = parts.sampling.capacities
     cohort = Cohort(
         tuple(jax.ShapeDtypeStruct((capacity,), np.int32) for capacity in capacities),

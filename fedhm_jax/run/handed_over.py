@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import optax
 from flax import linen as nn
 
-from fedhm_jax.data import Dataset
+from fedhm_jax.data import AnyData
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.run.strategy_preparation import StrategyBuilder
+from fedhm_jax.tasks import Task
 from fedhm_jax.tree import Params
 
 
@@ -23,14 +24,16 @@ class HandedOver(NamedTuple):
         partition: sample indices of each client, in place of ``config.partition``.
         server_optimizer: an optax optimizer, in place of ``config.server.optimizer``.
         init: parameters to start from, in place of ``config.model.init``.
+        task: what there is to learn, in place of the data's own.
     """
 
-    data: Dataset | None = None
+    data: AnyData | None = None
     model: nn.Module | None = None
     strategy: StrategyBuilder | None = None
     partition: Sequence[Any] | None = None
     server_optimizer: optax.GradientTransformation | None = None
     init: Params | None = None
+    task: Task | None = None
 
 
 NOTHING = HandedOver()
@@ -59,6 +62,7 @@ def names_of(given: HandedOver) -> dict[str, str]:
         "strategy": None if given.strategy is None else qualified_name(given.strategy),
         "server_optimizer": None if given.server_optimizer is None else "an optax optimizer",
         "init": None if given.init is None else "parameters",
+        "task": None if given.task is None else str(getattr(given.task, "name", type(given.task).__name__)),
     }
     return {argument: name for argument, name in names.items() if name is not None}
 
@@ -101,5 +105,5 @@ simulate(resume='runs/a', strategy=...)
             raise ConfigError(f"{argument} is not given, but must be {name}, as when the run began: {call}{arguments})")
     for argument, name in now.items():
         # Data of the same content are the same, wherever they come from, and so are first parameters.
-        if argument in ("model", "strategy", "server_optimizer") and argument not in then:
+        if argument in ("model", "strategy", "task", "server_optimizer") and argument not in then:
             raise ConfigError(f"{argument} is {name}, but must not be given, as when the run began")

@@ -95,7 +95,7 @@ def _blocks(runs: Sequence[Run], before: Sequence[Sequence[Record]]) -> Blocks:
     rounds = config.server.rounds
     # After every so many rounds the host has something to do.
     cadences = {config.evaluation.every, rounds, *([config.checkpoint.every] if config.checkpoint.every else [])}
-    with reporting_out_of_memory(partial(placement_error, config, len(runs[0].data.labels))):
+    with reporting_out_of_memory(partial(placement_error, config, runs[0].parts.dataset.train_size)):
         program = program_of(runs, min(MOST_ROUNDS, *cadences))
     schedules = [learning_rates(run) for run in runs]
     state = program.state
@@ -130,7 +130,7 @@ def _dispatch(
     run."""
     config = runs[0].parts.plan.config
     training = partial(training_error, config, runs[0].clients_per_chunk, len(runs))
-    evaluation = partial(evaluation_error, config, runs[0].test.labels.shape[1])
+    evaluation = partial(evaluation_error, config, runs[0].test.rows.shape[1])
     cohorts = [[plan.cohort for plan in of_round] for of_round in plans]
     rates = [[plan.learning_rate for plan in of_round] for of_round in plans]
     with reporting_out_of_memory(training):

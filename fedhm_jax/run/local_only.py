@@ -27,9 +27,10 @@ from fedhm_jax.run.memory import reporting_out_of_memory, training_error
 from fedhm_jax.run.preparation import Run, client_seconds_of, prepare
 from fedhm_jax.run.program_cache import kept_programs
 from fedhm_jax.run.round_plan import learning_rates
-from fedhm_jax.run.round_record import METRICS, test_record, training_record
+from fedhm_jax.run.round_record import test_record, training_record
 from fedhm_jax.run.watching import tell
 from fedhm_jax.run.worst_client import WORST_CLIENT, own_accuracies, samples_by_class, worst_of
+from fedhm_jax.tasks import BY_CLASS
 
 Tree = TypeVar("Tree")
 
@@ -145,7 +146,7 @@ def _simulate(
         record = {**_record(run, plan, tiers, rates), "seconds": time.perf_counter() - started}
         report.round(record)
         tell(on_round, record, "in its only record")
-        final = {name: record[name] for name in (*METRICS, WORST_CLIENT) if name in record}
+        final = {name: record[name] for name in (*plan.metrics, WORST_CLIENT) if name in record}
         result = SimulationResult(config, (record,), final, plan.costs, None, config.output.folder)
         report.end(result)
     return result
@@ -184,7 +185,7 @@ def _train_tier(run: Run, program: Program, tier: int, rates: Sequence[float]) -
     members = np.flatnonzero(sampling.tier_of_client == tier)
     clients = members[np.argsort(-sampling.sizes[members], kind="stable")].astype(np.int32)
     places = even_lanes(len(clients), run.clients_per_chunk * (1 if mesh is None else mesh.size))
-    schedule, found = np.asarray(rates, run.data.mean.dtype), []
+    schedule, found = np.asarray(rates, np.float32), []
     for start in range(0, len(clients), places):
         some = clients[start : start + places]
         padded = np.pad(some, (0, places - len(some)))
@@ -216,7 +217,7 @@ def _record(run: Run, plan: RunPlan, tiers: Sequence[_Tier], rates: Sequence[flo
         **training_record(trained, nobody, nobody, plan.costs, before),
         "simulated_seconds": seconds,
         "total_simulated_seconds": len(rates) * seconds,
-        **test_record(tested, tuple(tested)),
+        **test_record(tested, tuple(tested), plan.metrics),
         **_worst_client(run, tiers),
     }
 
@@ -232,5 +233,8 @@ def _worst_client(run: Run, tiers: Sequence[_Tier]) -> Record:
     if not plan.config.evaluation.worst_client:
         return {}
     samples = samples_by_class(run.parts)
-    own = [own_accuracies(plan.label_counts[tier.clients], np.asarray(tier.tested.by_class), samples) for tier in tiers]
+    found = [np.asarray(tier.tested[BY_CLASS].sum) for tier in tiers]
+    own = [
+        own_accuracies(plan.label_counts[tier.clients], hits, samples) for tier, hits in zip(tiers, found, strict=True)
+    ]
     return worst_of(np.concatenate(own))

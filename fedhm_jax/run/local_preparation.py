@@ -8,13 +8,15 @@ from fedhm_jax.client import LocalTraining, optimizer_by_name
 from fedhm_jax.config import LocalConfig
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.server import samples_trained
+from fedhm_jax.tasks import CLASSIFICATION, Task
 
 
-def local_training(local: LocalConfig) -> LocalTraining:
+def local_training(local: LocalConfig, task: Task = CLASSIFICATION) -> LocalTraining:
     """How clients train.
 
     Args:
         local: the config's part.
+        task: what there is to learn.
 
     Returns:
         What the compiled round closes over.
@@ -34,7 +36,7 @@ def local_training(local: LocalConfig) -> LocalTraining:
         weight_decay=float(local.weight_decay),
         frobenius_decay=float(local.frobenius_decay),
         proximal=float(local.proximal),
-        augment=local.augmentation == "crop_flip",
+        task=task,
     )
 
 

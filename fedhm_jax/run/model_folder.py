@@ -10,8 +10,6 @@ from json import loads
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
 from fedhm_jax.config import OutputConfig, SimulationConfig, read_handed_over
@@ -22,6 +20,7 @@ from fedhm_jax.reporting import FinishedRun, is_finished, read_run
 from fedhm_jax.results import SimulationResult
 from fedhm_jax.run.handed_over import HandedOver, names_of, refuse_others
 from fedhm_jax.run.model_file import ModelFile, from_tensors, read_model_file, write_model_file
+from fedhm_jax.run.model_inputs import inputs_from
 from fedhm_jax.run.model_preparation import check_model
 from fedhm_jax.run.preparation import module_of
 from fedhm_jax.run.strategy_preparation import build_setting, build_strategy, chosen_builder
@@ -29,6 +28,7 @@ from fedhm_jax.run.traced_program import prediction_digest, refuse_other_program
 from fedhm_jax.run.trained import GLOBAL, Models, TrainedModel, network_and_params
 from fedhm_jax.server import make_tiers
 from fedhm_jax.strategies import Setting, State, Strategy
+from fedhm_jax.tasks import CLASSIFICATION
 from fedhm_jax.tree import Params
 
 _CODE = ("model", "strategy")
@@ -154,12 +154,12 @@ def _method(
     strategy: Callable[[Setting], Strategy] | None,
 ) -> tuple[Setting, Strategy[State]]:
     """The strategy as the run built it, for all that its networks depend on."""
-    classes = int(about["classes"])
-    images = jax.ShapeDtypeStruct((2, *loads(about["image_shape"])), jnp.float32)
-    module = module_of(config, classes, model)
-    variables = check_model(module, images, classes)
+    outputs, inputs = loads(about["classes"]), inputs_from(about).batch
+    module = module_of(config, outputs, model)
+    variables = check_model(module, inputs, outputs)
     tiers = make_tiers(config.tiers.rank_factors, config.tiers.shares, config.tiers.counts)
-    setting = build_setting(config, module, images, variables, tiers, mean_samples=1.0)
+    # No prediction depends on the task.
+    setting = build_setting(config, module, inputs, variables, tiers, CLASSIFICATION, mean_samples=1.0)
     return setting, build_strategy(config, setting, chosen_builder(config, strategy))
 
 
@@ -176,7 +176,7 @@ def _load(
     about = file.about
     state = jax.eval_shape(strategy.init, setting.shapes, jax.random.key(0))
     network, shapes = _shapes(strategy, state, tier_names, name)
-    statistics = jax.eval_shape(network.statistics, shapes, setting.images) if setting.has_statistics else {}
+    statistics = jax.eval_shape(network.statistics, shapes, setting.inputs) if setting.has_statistics else {}
     try:
         params = from_tensors(file.tensors, "params", shapes)
         statistics = from_tensors(file.tensors, "batch_stats", statistics)
@@ -185,21 +185,17 @@ def _load(
         for_parts = f" for {parts}" if parts else ""
         raise ConfigError(f"the model {name!r} in {str(folder)!r} {error}{for_parts}") from error
     then = about.get("traced")
-    now = prediction_digest(network, shapes, statistics, setting.images) if given else None
+    now = prediction_digest(network, shapes, statistics, setting.inputs) if given else None
     # The words of a program are JAX's, and other in every version.
     if then is None or now is None or now.split()[:2] == then.split()[:2]:
         refuse_other_program(given, now, then)
-    names = about.get("class_names")
     return TrainedModel(
         name=name,
         size=about["size"],
         params=params,
         statistics=statistics,
-        mean=np.array(loads(about["mean"]), np.float32),
-        std=np.array(loads(about["std"]), np.float32),
-        image_shape=tuple(loads(about["image_shape"])),
-        classes=int(about["classes"]),
-        class_names=None if names is None else tuple(loads(names)),
+        inputs=inputs_from(about),
+        outputs=loads(about["classes"]),
         module=about["module"],
         strategy=about["strategy"],
         config=replace(config, output=OutputConfig()),

@@ -17,12 +17,12 @@ from fedhm_jax.run.model_file import read_model_file, whole_kernels
 from fedhm_jax.tree import Params, map_named, misfit, named_leaves
 
 
-def built_in_model(model: ModelConfig, classes: int, convolution: ConvMethod) -> nn.Module:
+def built_in_model(model: ModelConfig, outputs: int, convolution: ConvMethod) -> nn.Module:
     """The module that a config names.
 
     Args:
         model: its section of the config.
-        classes: number of outputs.
+        outputs: how many it has.
         convolution: how convolutions are computed.
 
     Returns:
@@ -35,7 +35,7 @@ def built_in_model(model: ModelConfig, classes: int, convolution: ConvMethod) ->
         raise ConfigError.of("model.full_rank_blocks", model.full_rank_blocks, f"from 0 to {most} for {model.name}")
     return build_model(
         model.name,
-        classes,
+        outputs,
         norm=model.norm,
         full_rank_blocks=model.full_rank_blocks,
         hidden=model.hidden,
@@ -43,48 +43,51 @@ def built_in_model(model: ModelConfig, classes: int, convolution: ConvMethod) ->
     )
 
 
-def check_model(model: nn.Module, images: jax.ShapeDtypeStruct, classes: int) -> Params:
+def check_model(model: nn.Module, inputs: jax.ShapeDtypeStruct, outputs: int | None) -> Params:
     """Shapes of a model's variables, after a dry run on a batch of the right shape.
 
     Args:
         model: any linen module.
-        images: shape and dtype of a batch.
-        classes: number of outputs it must have.
+        inputs: shape and dtype of a batch.
+        outputs: length that the last axis of what it answers must have, behind those of the samples' places; None
+            for any answer.
 
     Returns:
         The shapes by collection: ``params``, and ``batch_stats`` if there are static norms.
 
     Raises:
-        ConfigError: it cannot be trained on such images.
+        ConfigError: it cannot be trained on such inputs.
     """
     if not isinstance(model, nn.Module):
         raise ConfigError.of("model", model, "an instance of flax.linen.Module")
-    size = " x ".join(str(length) for length in images.shape[1:])
+    what = _in_words(inputs)
     called: list[nn.Module] = []
     try:
         with nn.intercept_methods(partial(_note, called)):
-            variables = jax.eval_shape(model.init, jax.random.key(0), images)
+            variables = jax.eval_shape(model.init, jax.random.key(0), inputs)
         for path, leaf in named_leaves(variables["params"]).items():
             if leaf.size == 0:
                 raise ValueError(f"{path} would be empty, its shape is {leaf.shape}")
             if leaf.size >= 2**31:
                 raise ValueError(f"{path} would hold 2**31 numbers or more, its shape is {leaf.shape}")
-        mask = jax.ShapeDtypeStruct(images.shape[:1], images.dtype)
+        mask = jax.ShapeDtypeStruct(inputs.shape[:1], jnp.float32)
         train = network_of(model, "batch_stats" in variables).train
         logits = jax.eval_shape(
-            lambda params, x, m: train(params, x, m, jax.random.key(0)), variables["params"], images, mask
+            lambda params, x, m: train(params, x, m, jax.random.key(0)), variables["params"], inputs, mask
         )
     except Exception as error:
         _refuse_running_averages(model, called)
         first_line = str(error).strip().split("\n")[0]
         raise ConfigError(
-            f"model is {type(model).__name__}, but must be a module that maps images of {size} pixels with "
-            f"module(images, mask=mask, train=train) ({type(error).__name__}: {first_line})"
+            f"model is {type(model).__name__}, but must be a module that maps {what} with "
+            f"module(inputs, mask=mask, train=train) ({type(error).__name__}: {first_line})"
         ) from error
     _refuse_running_averages(model, called)
-    if logits.shape != (images.shape[0], classes):
+    places = inputs.shape[1:] if jnp.issubdtype(inputs.dtype, jnp.integer) else ()
+    if outputs is not None and logits.shape != (inputs.shape[0], *places, outputs):
+        wanted = ", ".join(map(str, ("batch", *places, outputs)))
         raise ConfigError.of(
-            "model", type(model).__name__, f"a module with output (batch, {classes}); its output is {logits.shape}"
+            "model", type(model).__name__, f"a module with output ({wanted}); its output is {logits.shape}"
         )
     if any(map(is_factors, jax.tree.leaves(variables["params"], is_leaf=is_factors))):
         raise ConfigError.of(
@@ -95,6 +98,13 @@ def check_model(model: nn.Module, images: jax.ShapeDtypeStruct, classes: int) ->
             "model", type(model).__name__, "a module without variables other than 'params' and 'batch_stats'"
         )
     return variables
+
+
+def _in_words(inputs: jax.ShapeDtypeStruct) -> str:
+    shape = " x ".join(map(str, inputs.shape[1:]))
+    if len(inputs.shape) == 4:
+        return f"images of {shape} pixels"
+    return f"samples of {shape or 'one'} {'tokens' if jnp.issubdtype(inputs.dtype, jnp.integer) else 'numbers'}"
 
 
 def _note(called: list[nn.Module], function: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from fedhm_jax.client import LocalTraining
 from fedhm_jax.config import SimulationConfig, check_clients
-from fedhm_jax.data import ClientData, Dataset, label_counts, place_clients
+from fedhm_jax.data import AnyData, ClientData, deal_out
 from fedhm_jax.engine import (
     Engine,
     EvaluationData,
@@ -22,9 +22,18 @@ from fedhm_jax.engine import (
     replicate,
     show_cores,
 )
+from fedhm_jax.errors import ConfigError
 from fedhm_jax.results import RunPlan, TierCost
 from fedhm_jax.run.data_preparation import build_dataset, deal, notices_of
 from fedhm_jax.run.handed_over import NOTHING, HandedOver, names_of
+from fedhm_jax.run.learning import (
+    Learning,
+    check_task,
+    counts_by_class,
+    learning_of,
+    metrics_of,
+    samples_on_device,
+)
 from fedhm_jax.run.local_preparation import check_batch_size, check_samples, local_training
 from fedhm_jax.run.memory import placement_error, reporting_out_of_memory
 from fedhm_jax.run.merge_preparation import build_account, build_rule
@@ -69,6 +78,7 @@ class RunParts(NamedTuple):
 
     Attributes:
         dataset: its samples.
+        learning: what they are to teach.
         dealt: indices of each client's training samples.
         training: how clients train.
         setting: what the strategy was built for.
@@ -84,7 +94,8 @@ class RunParts(NamedTuple):
         notices: what was decided that the user may not expect, in lines.
     """
 
-    dataset: Dataset
+    dataset: AnyData
+    learning: Learning
     dealt: list[np.ndarray]
     training: LocalTraining
     setting: Setting
@@ -142,35 +153,39 @@ def check_run(config: SimulationConfig, given: HandedOver = NOTHING) -> RunParts
     partition_seed, tier_seed, cohort_seed, statistics_seed = (
         np.random.SeedSequence(config.server.seed).generate_state(4).tolist()
     )
-    training = local_training(config.local)
     dataset = build_dataset(config.data, given.data)
+    learning = learning_of(dataset, config.local, given.task)
+    check_task(config, learning.task)
+    training = local_training(config.local, learning.task)
     dealt = deal(dataset, config.data, config.partition, given.partition, partition_seed)
     check_clients(config, len(dealt))
     check_batch_size(training.batch_size, dealt)
 
-    model = module_of(config, dataset.classes, given.model)
-    images = jax.ShapeDtypeStruct((2, *dataset.train_images.shape[1:]), jnp.float32)
-    variables = check_model(model, images, dataset.classes)
+    model = module_of(config, learning.outputs, given.model)
+    variables = check_model(model, learning.inputs, learning.outputs)
     first_params = initial_params(config.model, given.init, variables["params"])
     tiers = make_tiers(config.tiers.rank_factors, config.tiers.shares, config.tiers.counts)
     sampling = _sampling(config, tiers, np.array([len(part) for part in dealt]), tier_seed, cohort_seed)
     check_samples(config.local, sampling.sizes, sampling.cohort_size)
     mesh = client_mesh(config.server.devices, sampling.cohort_size)
-    setting = build_setting(config, model, images, variables, tiers, mean_samples=float(sampling.sizes.mean()))
+    mean_samples = float(sampling.sizes.mean())
+    setting = build_setting(config, model, learning.inputs, variables, tiers, learning.task, mean_samples)
+    metrics = metrics_of(setting, learning)
     built = optimized(build_strategy(config, setting, builder), setting, config.server, given.server_optimizer)
-    rule = build_rule(config, setting, built, dataset.classes, handed_over=builder is not None)
+    rule = build_rule(config, setting, built, learning.classes, handed_over=builder is not None)
     plan = RunPlan(
         config=config,
-        costs=tier_costs(
-            built, setting, tiers, _clients_by_tier(tiers, sampling), dataset.classes, config.local.batch_size
-        ),
-        label_counts=label_counts(dataset.train_labels, dealt, dataset.classes),
+        costs=tier_costs(built, setting, tiers, _clients_by_tier(tiers, sampling), learning, config.local.batch_size),
+        label_counts=counts_by_class(dataset, dealt),
         tier_of_client=sampling.tier_of_client,
         tier_names=tuple(tier.name for tier in tiers),
         handed_over=names_of(given),
+        score=learning.task.score,
+        metrics=metrics,
     )
     return RunParts(
         dataset=dataset,
+        learning=learning,
         dealt=dealt,
         training=training,
         setting=setting,
@@ -198,16 +213,16 @@ def prepare(config: SimulationConfig, given: HandedOver = NOTHING) -> Run:
         OutOfMemoryError: data and model are too large for the device.
     """
     parts = check_run(config, given)
-    with reporting_out_of_memory(partial(placement_error, config, len(parts.dataset.train_labels))):
+    with reporting_out_of_memory(partial(placement_error, config, parts.dataset.train_size)):
         return _place(parts)
 
 
-def module_of(config: SimulationConfig, classes: int, given: nn.Module | None) -> nn.Module:
+def module_of(config: SimulationConfig, outputs: int | None, given: nn.Module | None) -> nn.Module:
     """The full-rank model of a run.
 
     Args:
         config: the run's.
-        classes: number of outputs.
+        outputs: how many it has to have; None where only the task can tell.
         given: in place of the one that the config names.
 
     Returns:
@@ -216,8 +231,11 @@ def module_of(config: SimulationConfig, classes: int, given: nn.Module | None) -
     Raises:
         ConfigError: the config asks for what its model does not have.
     """
-    convolution = convolution_method(config.server, jax.default_backend())
-    return built_in_model(config.model, classes, convolution) if given is None else given
+    if given is not None:
+        return given
+    if outputs is None:
+        raise ConfigError("model is not given, but must be for data from data_from_arrays: simulate(..., model=...)")
+    return built_in_model(config.model, outputs, convolution_method(config.server, jax.default_backend()))
 
 
 def engine_of(run: Run, capacity: int) -> Engine[State]:
@@ -259,7 +277,7 @@ def on_shapes(parts: RunParts) -> Run:
 
     Example:
         >>> run = on_shapes(check_run(SimulationConfig()))
-        >>> run.data.images.shape, run.clients_per_chunk
+        >>> run.data.samples.images.shape, run.clients_per_chunk
         ((1437, 8, 8, 1), 1)
     """
     key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
@@ -275,20 +293,22 @@ def _run_of(parts: RunParts, arrays: tuple[State, ClientData, EvaluationData, ja
 
 def _data_of(parts: RunParts) -> tuple[ClientData, EvaluationData]:
     dataset, evaluation = parts.dataset, parts.plan.config.evaluation
+    train, held_back = samples_on_device(dataset)
     test = place_evaluation(
-        dataset.test_images,
-        dataset.test_labels,
+        held_back,
+        dataset.test_size,
         evaluation.batch_size,
-        train_samples=len(dataset.train_labels),
+        train_samples=dataset.train_size,
         statistics_samples=evaluation.statistics_samples,
         seed=parts.statistics_seed,
     )
-    return place_clients(dataset.train_images, dataset.train_labels, parts.dealt, dataset.classes), test
+    owned = parts.plan.label_counts > 0 if parts.learning.task.has_classes else None
+    return deal_out(train, parts.dealt, owned), test
 
 
 def _first_state(strategy: Strategy[State], setting: Setting, key: jax.Array, params: Params | None) -> State:
     if params is None:
-        params = setting.module.init(key, jnp.zeros(setting.images.shape, setting.images.dtype))["params"]
+        params = setting.module.init(key, jnp.zeros(setting.inputs.shape, setting.inputs.dtype))["params"]
     return strategy.init(params, jax.random.fold_in(key, 1))
 
 

@@ -90,7 +90,7 @@ def program_of(runs: Sequence[Run], most_rounds: int = 1) -> Program:
     def rounds(
         state: State, first: int, cohorts: list[list[Cohort]], learning_rates: list[list[float]]
     ) -> tuple[State, Trained]:
-        rates = [[np.asarray(rate, data.mean.dtype) for rate in of_round] for of_round in learning_rates]
+        rates = [[np.float32(rate) for rate in of_round] for of_round in learning_rates]
         plans = [join([*zip(*of_round, strict=True)]) for of_round in zip(cohorts, rates, strict=True)]
         plans += [plans[-1]] * (most_rounds - len(plans))
         state, metrics = steps(state, data, _stack_on_host(plans), keys, np.int32(first), np.int32(len(cohorts)))

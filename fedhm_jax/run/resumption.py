@@ -29,6 +29,7 @@ from fedhm_jax.config import (
     read_config,
     read_handed_over,
 )
+from fedhm_jax.data import Images
 from fedhm_jax.engine import show_cores
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.reporting import is_finished
@@ -266,13 +267,16 @@ def _program(run: Run) -> str | None:
     parts = run.parts
     if not set(CODE) & set(parts.plan.handed_over):
         return None
-    return training_digest(parts.setting, parts.strategy, parts.dataset.classes)
+    return training_digest(parts.setting, parts.strategy, parts.learning)
 
 
 def _initial_digests(run: Run) -> dict[str, str]:
     """Digests by what they are of. Of the training images, mean and deviation must do: the images may be many."""
+    data = run.data
+    if isinstance(data.samples, Images):
+        data = data._replace(samples=data.samples[1:])
     return {
-        "the training set": _digest([array for name, array in run.data._asdict().items() if name != "images"]),
+        "the training set": _digest(data),
         "the test set": _digest(run.test),
         "the sampling of cohorts": _digest((run.parts.sampling, run.parts.client_seconds)),
         "the PRNG key": _digest(run.key),

@@ -14,8 +14,6 @@ from fedhm_jax.run.round_plan import RoundPlan
 from fedhm_jax.run.worst_client import worst_client_record
 from fedhm_jax.server import PrivacyAccount
 
-METRICS = ("accuracy", "top5", "loss")
-
 
 def round_record(
     number: int,
@@ -49,7 +47,7 @@ def round_record(
         **privacy_record(run.parts.account, number),
         "simulated_seconds": simulated,
         "total_simulated_seconds": previous.get("total_simulated_seconds", 0.0) + simulated,
-        **test_record(tested, names),
+        **test_record(tested, names, run.parts.plan.metrics),
         **worst_client_record(run.parts, tested),
         "seconds": seconds,
     }
@@ -107,12 +105,13 @@ def privacy_record(account: PrivacyAccount | None, rounds: int) -> Record:
     return {} if account is None else {"epsilon": account.epsilon(rounds), "delta": account.delta}
 
 
-def test_record(tested: Mapping[str, Metrics], models: Sequence[str]) -> Record:
+def test_record(tested: Mapping[str, Metrics], models: Sequence[str], metrics: Sequence[str]) -> Record:
     """Mean test metrics by model.
 
     Args:
         tested: sums over the test set by model; empty if the round was not evaluated.
         models: ``"global"`` and the names of the tiers.
+        metrics: names of what is measured.
 
     Returns:
         A part of the round's `Record`, empty if the round was not evaluated.
@@ -120,6 +119,6 @@ def test_record(tested: Mapping[str, Metrics], models: Sequence[str]) -> Record:
     if not tested:
         return {}
     return {
-        name: {model: float(getattr(tested[model], name)) / float(tested[model].samples) for model in models}
-        for name in METRICS
+        name: {model: float(tested[model][name].sum) / float(tested[model][name].weight) for model in models}
+        for name in metrics
     }

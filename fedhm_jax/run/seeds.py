@@ -1,4 +1,4 @@
-"""Runs that differ in seed and learning rate as one program: states, partitions and cohorts stacked, images shared."""
+"""Runs that differ in seed and learning rate as one program: states, partitions and cohorts stacked, samples shared."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar, TypeVarTuple
@@ -61,15 +61,15 @@ def can_share_a_program(data: Sequence[ClientData]) -> bool:
 
 
 def stack_data(data: Sequence[ClientData]) -> ClientData:
-    """The seeds' partitions of one training set, stacked; the images and labels once.
+    """The seeds' partitions of one training set, stacked; the samples once.
 
     Args:
-        data: one a seed, all of the same images.
+        data: one a seed, all of the same samples.
 
     Returns:
-        ``images`` and ``labels`` as they are, everything else with a leading axis.
+        ``samples`` as they are, everything else with a leading axis.
     """
-    return ClientData(data[0].images, data[0].labels, *stack([_dealt(one) for one in data]))
+    return ClientData(data[0].samples, *stack([_dealt(one) for one in data]))
 
 
 def stack_test(test: Sequence[EvaluationData]) -> EvaluationData:
@@ -104,13 +104,13 @@ def over_seeds(engine: Engine[State], platform: str | None = None) -> Engine[Sta
         def one(
             state: State, dealt: tuple[jax.Array, ...], cohort: Cohort, rate: jax.Array, key: jax.Array
         ) -> tuple[State, tuple[TrainMetrics, ...]]:
-            return engine.round_step(state, ClientData(data.images, data.labels, *dealt), cohort, rate, key)
+            return engine.round_step(state, ClientData(data.samples, *dealt), cohort, rate, key)
 
         return each(one, states, _dealt(data), cohorts, learning_rates, keys)
 
     def evaluate(states: State, data: ClientData, test: EvaluationData) -> Mapping[str, Metrics]:
         def one(state: State, dealt: tuple[jax.Array, ...], rows: jax.Array) -> Mapping[str, Metrics]:
-            own = ClientData(data.images, data.labels, *dealt)
+            own = ClientData(data.samples, *dealt)
             return engine.evaluate(state, own, test._replace(statistics_rows=rows))
 
         return each(one, states, _dealt(data), test.statistics_rows)
@@ -119,8 +119,8 @@ def over_seeds(engine: Engine[State], platform: str | None = None) -> Engine[Sta
 
 
 def _dealt(data: ClientData) -> tuple[jax.Array, ...]:
-    """Everything but the images and labels, which all seeds share."""
-    return data[2:]
+    """Everything but the samples, which all seeds share."""
+    return data[1:]
 
 
 def _one_by_one(function: Callable[[*Arguments], Result], *args: *Arguments) -> Result:

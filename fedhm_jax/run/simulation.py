@@ -11,7 +11,7 @@ import optax
 from flax import linen as nn
 
 from fedhm_jax.config import OutputConfig, SimulationConfig, check_config
-from fedhm_jax.data import Dataset
+from fedhm_jax.data import AnyData
 from fedhm_jax.engine import is_first
 from fedhm_jax.errors import CallbackError, ConfigError, StopSimulation
 from fedhm_jax.reporting import Report, print_notice, reporting
@@ -24,12 +24,13 @@ from fedhm_jax.run.preparation import Run, prepare
 from fedhm_jax.run.program import program_of
 from fedhm_jax.run.program_cache import kept_programs
 from fedhm_jax.run.resumption import Start, find_start, fingerprint_of, stored_config, with_checkpoint
-from fedhm_jax.run.round_record import METRICS, test_record
+from fedhm_jax.run.round_record import test_record
 from fedhm_jax.run.seeds import can_share_a_program
 from fedhm_jax.run.trained import GLOBAL, Models, trained_models
 from fedhm_jax.run.watching import end_early, enter, tell
 from fedhm_jax.run.worst_client import WORST_CLIENT, worst_client_record
 from fedhm_jax.strategies import Setting, State, Strategy
+from fedhm_jax.tasks import Task
 from fedhm_jax.trackers import Tracker, trackers_of
 from fedhm_jax.tree import Params
 
@@ -37,12 +38,13 @@ from fedhm_jax.tree import Params
 def simulate(
     config: SimulationConfig | None = None,
     *,
-    data: Dataset | None = None,
+    data: AnyData | None = None,
     model: nn.Module | None = None,
     strategy: Callable[[Setting], Strategy] | None = None,
     partition: Sequence[Any] | None = None,
     server_optimizer: optax.GradientTransformation | None = None,
     init: Params | None = None,
+    task: Task | None = None,
     on_start: Sequence[Callable[[RunPlan], None]] = (),
     on_round: Sequence[Callable[[Record], None]] = (),
     trackers: Sequence[Tracker] = (),
@@ -56,8 +58,9 @@ def simulate(
 
     Args:
         config: what to run; the defaults if not given, or the config of the run to resume.
-        data: images and labels in place of ``config.data``, from `fedhm_jax.dataset_from_arrays`.
-        model: a linen module in place of ``config.model``, called as ``module(images, mask=mask, train=train)``. Tiers
+        data: samples in place of ``config.data``: images and labels from `fedhm_jax.dataset_from_arrays`, or with a
+            task of your own any arrays from `fedhm_jax.data_from_arrays`.
+        model: a linen module in place of ``config.model``, called as ``module(inputs, mask=mask, train=train)``. Tiers
             factorize the kernels of its `LowRankDense` and `LowRankConv` layers.
         strategy: builder of a federated method in place of ``config.strategy.name``, see docs/adding_a_strategy.md.
         partition: sample indices of each client in place of ``config.partition``, see docs/clients.md.
@@ -65,12 +68,13 @@ def simulate(
             merge changed as a gradient, in the shapes of the strategy's global model.
         init: a parameter tree to start from, such as another run's ``result.params``, in place of a fresh one or of
             ``config.model.init``; factorized kernels are multiplied out.
+        task: what the samples are to teach, in place of the data's own: see docs/tasks.md.
         on_start: called once with the run's plan, after all checks and before the first round.
         on_round: called after every round with its record; to end the run there, raise `fedhm_jax.StopSimulation`.
         trackers: viewers that get every record as well, from `fedhm_jax.trackers`, beside ``config.output.trackers``.
         resume: folder of a run to go on with from its latest checkpoint, or the folder of one checkpoint. Data, model,
-            strategy, partition, server optimizer and init must be given again if they were given. A finished run is
-            read back.
+            strategy, partition, server optimizer, init and task must be given again if they were given. A finished run
+            is read back.
 
     Returns:
         History, final metrics, costs, trained models, and the folder with the run's files.
@@ -90,7 +94,7 @@ def simulate(
         >>> sorted(result.final["accuracy"])
         ['f1', 'f2', 'f4', 'f8', 'global']
     """
-    given = HandedOver(data, model, strategy, partition, server_optimizer, init)
+    given = HandedOver(data, model, strategy, partition, server_optimizer, init, task)
     if partition is not None:
         own = SimulationConfig() if resume is None else stored_config(resume)
         config = with_given_clients(own if config is None else config, partition)
@@ -125,12 +129,13 @@ def simulate_seeds(
     seeds: Sequence[int],
     *,
     folders: Sequence[Path] | None = None,
-    data: Dataset | None = None,
+    data: AnyData | None = None,
     model: nn.Module | None = None,
     strategy: Callable[[Setting], Strategy] | None = None,
     partition: Sequence[Any] | None = None,
     server_optimizer: optax.GradientTransformation | None = None,
     init: Params | None = None,
+    task: Task | None = None,
     on_round: Sequence[Callable[[Record], None]] = (),
 ) -> tuple[SimulationResult, ...]:
     """Runs several seeds of one config as one program, compiled once; each result is that of a run of its own.
@@ -147,6 +152,7 @@ def simulate_seeds(
         partition: as in `simulate`.
         server_optimizer: as in `simulate`.
         init: as in `simulate`; every seed starts from it.
+        task: as in `simulate`.
         on_round: called with every record of every seed. A record's ``seconds`` are its share of the wall time.
 
     Returns:
@@ -172,7 +178,7 @@ def simulate_seeds(
         replace(config, server=replace(config.server, seed=seed), output=replace(config.output, folder=place))
         for seed, place in zip(seeds, places, strict=True)
     ]
-    given = HandedOver(data, model, strategy, partition, server_optimizer, init)
+    given = HandedOver(data, model, strategy, partition, server_optimizer, init, task)
     return simulate_together(configs, given, on_round=on_round)
 
 
@@ -304,7 +310,9 @@ def _result(run: Run, history: Sequence[Record], state: State, models: Models) -
 
 def _final(run: Run, last: Record, state: State) -> Record:
     """Metrics of the last round; it was not evaluated if a callback has made it the last."""
-    if METRICS[0] in last:
-        return {name: last[name] for name in (*METRICS, WORST_CLIENT) if name in last}
+    plan = run.parts.plan
+    if plan.score.metric in last:
+        return {name: last[name] for name in (*plan.metrics, WORST_CLIENT) if name in last}
     (tested,) = program_of([run]).evaluate(state)
-    return {**test_record(tested, ("global", *run.parts.plan.tier_names)), **worst_client_record(run.parts, tested)}
+    models = ("global", *plan.tier_names)
+    return {**test_record(tested, models, plan.metrics), **worst_client_record(run.parts, tested)}

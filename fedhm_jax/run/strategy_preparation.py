@@ -9,12 +9,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fedhm_jax.config import SimulationConfig
-from fedhm_jax.data import Batch, Client
+from fedhm_jax.data import Client
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.models import count_bytes, count_macs, count_parameters, forward_macs
 from fedhm_jax.results import TierCost
+from fedhm_jax.run.learning import Learning, batch_of
 from fedhm_jax.server import Tier
 from fedhm_jax.strategies import STRATEGIES, Sent, Setting, State, Strategy, load_builder
+from fedhm_jax.tasks import Batch, Task
 from fedhm_jax.tree import Params, named_leaves
 
 CLASSIFIER = "classifier"
@@ -25,9 +27,10 @@ StrategyBuilder = Callable[[Setting], Strategy[State]]
 def build_setting(
     config: SimulationConfig,
     model: nn.Module,
-    images: jax.ShapeDtypeStruct,
+    inputs: jax.ShapeDtypeStruct,
     variables: Params,
     tiers: Sequence[Tier],
+    task: Task,
     mean_samples: float,
 ) -> Setting:
     """What the run's strategy is built for.
@@ -35,9 +38,10 @@ def build_setting(
     Args:
         config: the run's config.
         model: its full-rank model.
-        images: shape and dtype of a batch.
+        inputs: shape and dtype of a batch.
         variables: shapes of the model's variables.
         tiers: from the strongest to the weakest.
+        task: what there is to learn.
         mean_samples: mean number of samples of a client.
 
     Returns:
@@ -46,14 +50,15 @@ def build_setting(
     Raises:
         ConfigError: the classifier's rows are asked for, and the model has no layer of that name.
     """
-    owned_rows = config.strategy.classifier_rows == "owned"
+    # Where all clients hold all classes, rows owned and all rows are the same.
+    owned_rows = config.strategy.classifier_rows == "owned" and task.has_classes
     if owned_rows and not any(path.split("/")[0] == CLASSIFIER for path in named_leaves(variables["params"])):
         raise ConfigError.of(
             "strategy.classifier_rows", "owned", f"'all' for a model without a layer named {CLASSIFIER!r}"
         )
     return Setting(
         module=model,
-        images=images,
+        inputs=inputs,
         shapes=variables["params"],
         has_statistics="batch_stats" in variables,
         rank_factors=tuple(tier.rank_factor for tier in tiers),
@@ -63,6 +68,7 @@ def build_setting(
         classifier=CLASSIFIER if owned_rows else None,
         mean_samples=mean_samples,
         compute_dtype=None if config.local.compute == "float32" else jnp.bfloat16,
+        task=task,
     )
 
 
@@ -110,7 +116,7 @@ def tier_costs(
     setting: Setting,
     tiers: Sequence[Tier],
     clients: Sequence[float],
-    classes: int,
+    learning: Learning,
     batch_size: int,
 ) -> tuple[TierCost, ...]:
     """What one client of each tier carries.
@@ -120,7 +126,7 @@ def tier_costs(
         setting: what it was built for.
         tiers: from the strongest to the weakest.
         clients: number of clients of each tier.
-        classes: number of classes.
+        learning: shapes of what is to be learned.
         batch_size: samples of a step; what a step does once, whatever its samples, is shared out among them.
 
     Returns:
@@ -128,12 +134,9 @@ def tier_costs(
     """
     key = jax.random.key(0)
     state = jax.eval_shape(strategy.init, setting.shapes, key)
-    owned = jnp.ones(classes, bool)
+    owned = jnp.ones(learning.classes, bool)
     client = Client(jnp.int32(0), jnp.bool_(True), jnp.int32(0), jnp.int32(1), owned)
-    shape, dtype = (batch_size, *setting.images.shape[1:]), setting.images.dtype
-    batch = jax.eval_shape(
-        lambda: Batch(jnp.zeros(shape, dtype), jnp.zeros(shape[0], jnp.int32), jnp.ones(shape[0], dtype))
-    )
+    batch = batch_of(learning, batch_size)
 
     def train(tier: int, state: State, received: Params, batch: Batch, owned: jax.Array, key: jax.Array) -> Any:
         return strategy.objective(state, tier)(received, batch, owned, key)
@@ -150,7 +153,7 @@ def tier_costs(
             size=strategy.sizes[tier],
             clients=clients[tier],
             parameters=sent.parameters,
-            macs=forward_macs(strategy.networks[tier], model, setting.images),
+            macs=forward_macs(strategy.networks[tier], model, setting.inputs),
             train_macs=round(count_macs(partial(train, tier), state, received, batch, owned, key) / batch_size),
             bytes_down=sent.bytes_down,
             bytes_up=sent.bytes_up,

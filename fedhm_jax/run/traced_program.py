@@ -14,17 +14,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedhm_jax.data import Batch, Client
+from fedhm_jax.data import Client
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.models import Network, Statistics
+from fedhm_jax.run.learning import Learning, batch_of
 from fedhm_jax.strategies import Setting, State, Strategy
+from fedhm_jax.tasks import Batch
 from fedhm_jax.tree import Params
 
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
 """Of a Python object, where a traced program names one."""
 
 
-CODE = ("model", "strategy", "server_optimizer")
+CODE = ("model", "strategy", "task", "server_optimizer")
 """What of the things handed over is code."""
 
 
@@ -46,13 +48,13 @@ def refuse_other_program(handed_over: Mapping[str, str], now: str | None, then: 
         )
 
 
-def training_digest(setting: Setting, strategy: Strategy[State], classes: int) -> str:
+def training_digest(setting: Setting, strategy: Strategy[State], learning: Learning) -> str:
     """Digest of all that a strategy computes in a round: gradients, contributions, merge and predictions.
 
     Args:
         setting: what the strategy was built for.
         strategy: the federated method.
-        classes: number of classes.
+        learning: shapes of what is to be learned.
 
     Returns:
         The digest, the same in every process.
@@ -60,9 +62,8 @@ def training_digest(setting: Setting, strategy: Strategy[State], classes: int) -
     key = jax.random.key(0)
     tiers = range(len(setting.rank_factors))
     state = jax.eval_shape(strategy.init, setting.shapes, key)
-    images = jnp.zeros(setting.images.shape, setting.images.dtype)
-    batch = Batch(images, jnp.zeros(len(images), jnp.int32), jnp.ones(len(images), images.dtype))
-    owned = jnp.ones(classes, bool)
+    batch = batch_of(learning, setting.inputs.shape[0])
+    owned = jnp.ones(learning.classes, bool)
     client = Client(jnp.int32(0), jnp.bool_(True), jnp.int32(0), jnp.int32(1), owned)
 
     def train(tier: int, state: State, client: Client, batch: Batch, owned: jax.Array, key: jax.Array) -> Any:

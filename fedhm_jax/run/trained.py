@@ -13,13 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedhm_jax.config import OutputConfig, SimulationConfig, config_to_toml
-from fedhm_jax.data import Dataset, as_images, normalise
-from fedhm_jax.engine import TrainingImages, static_statistics
+from fedhm_jax.engine import static_statistics
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.lowrank import is_factors
 from fedhm_jax.models import Network, Statistics, count_parameters
 from fedhm_jax.run.handed_over import qualified_name
+from fedhm_jax.run.learning import samples_on_device
 from fedhm_jax.run.model_file import FORMAT, ModelFile, as_tensors, write_model_file
+from fedhm_jax.run.model_inputs import ImageInputs, ModelInputs, inputs_of
 from fedhm_jax.run.preparation import Run
 from fedhm_jax.run.traced_program import prediction_digest
 from fedhm_jax.strategies import State, Strategy
@@ -33,7 +34,7 @@ GLOBAL = "global"
 class TrainedModel:
     """A trained model with all that it takes to predict.
 
-    ``logits = network(params, statistics, (images / 255 - mean) / std)``
+    Of images: ``logits = network(params, statistics, (images / 255 - mean) / std)``
 
     Attributes:
         name: ``"global"``, or the tier's name such as ``"f4"``.
@@ -41,11 +42,9 @@ class TrainedModel:
         params: its parameters, a Flax tree; `Factors` stand where the tier holds factors. A Split-Mix model has a
             leading axis of base networks.
         statistics: static batch norm statistics as measured on training samples, a Flax collection; empty without.
-        mean: (channels,) of the training images, pixels in [0, 1].
-        std: (channels,) likewise.
-        image_shape: (height, width, channels).
-        classes: number of classes.
-        class_names: a name for each class, where the data set has them.
+        inputs: what it is given, such as the shape of images and what normalises them.
+        outputs: length of the last axis of what it answers, such as the number of classes; None for a task of one's
+            own.
         module: the model's class, such as ``"fedhm_jax.models.cnn.CNN"``.
         strategy: the federated method's name, or where its builder is defined.
         config: of the run.
@@ -57,11 +56,8 @@ class TrainedModel:
     size: str
     params: Params
     statistics: Statistics
-    mean: np.ndarray
-    std: np.ndarray
-    image_shape: tuple[int, ...]
-    classes: int
-    class_names: tuple[str, ...] | None
+    inputs: ModelInputs
+    outputs: int | None
     module: str
     strategy: str
     config: SimulationConfig
@@ -77,28 +73,56 @@ class TrainedModel:
         leaves = named_leaves(self.params, is_leaf=is_factors)
         return {path: kernel.rank for path, kernel in leaves.items() if is_factors(kernel)}
 
-    def predict(self, images: Any) -> np.ndarray:
-        """Logits as the run's evaluation computes them.
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(height, width, channels), of a model of images."""
+        return self._of_images.shape
+
+    @property
+    def mean(self) -> np.ndarray:
+        """(channels,) of the training images, pixels in [0, 1], of a model of images."""
+        return self._of_images.mean
+
+    @property
+    def std(self) -> np.ndarray:
+        """(channels,) likewise."""
+        return self._of_images.std
+
+    @property
+    def classes(self) -> int | None:
+        """Number of classes, of a model of images."""
+        return self.outputs
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """A name for each class, where the data set has them."""
+        return self.inputs.class_names if isinstance(self.inputs, ImageInputs) else None
+
+    @property
+    def _of_images(self) -> ImageInputs:
+        if not isinstance(self.inputs, ImageInputs):
+            raise ConfigError.of("model", self.name, "one of images, for only these have a size, mean and deviation")
+        return self.inputs
+
+    def predict(self, inputs: Any) -> np.ndarray:
+        """What the model answers, as the run's evaluation computes it.
 
         Args:
-            images: (samples, height, width, channels) uint8 as the data set holds them, or floats in [0, 1]; images of
-                one channel may be (samples, height, width).
+            inputs: as the run's data hold them. Images: (samples, height, width, channels) uint8, or floats in [0, 1];
+                those of one channel may be (samples, height, width).
 
         Returns:
-            (samples, classes).
+            (samples, ...), for images logits (samples, classes).
 
         Raises:
-            ConfigError: images of another shape or type.
+            ConfigError: inputs of another shape or type.
         """
-        images = as_images(images, "images")
-        if images.shape[1:] != self.image_shape:
-            sizes = " x ".join(map(str, self.image_shape))
-            raise ConfigError(f"images has shape {images.shape}, but must hold images of {sizes} pixels")
-        size = min(self.config.evaluation.batch_size, len(images))
-        padded = np.concatenate([images, np.zeros((-len(images) % size, *self.image_shape), np.uint8)])
-        mask = (np.arange(len(padded)) < len(images)).astype(self.mean.dtype)
+        samples = self.inputs.checked(inputs)
+        size = min(self.config.evaluation.batch_size, len(samples))
+        padded = np.concatenate([samples, np.zeros((-len(samples) % size, *samples.shape[1:]), samples.dtype)])
+        mask = (np.arange(len(padded)) < len(samples)).astype(np.float32)
         batches = zip(np.split(padded, len(padded) // size), np.split(mask, len(padded) // size), strict=True)
-        return np.concatenate([np.asarray(self._logits(*self._arrays, *batch)) for batch in batches])[: len(images)]
+        return np.concatenate([np.asarray(self._answers(*self._arrays, *batch)) for batch in batches])[: len(samples)]
 
     def save(self, path: Path | str) -> None:
         """Writes the model as safetensors; docs/trained_models.md says how to read it without this package.
@@ -121,38 +145,29 @@ class TrainedModel:
             "model": self.name,
             "size": self.size,
             "ranks": json.dumps(self.ranks),
-            "mean": json.dumps(self.mean.tolist()),
-            "std": json.dumps(self.std.tolist()),
-            "image_shape": json.dumps(self.image_shape),
-            "classes": str(self.classes),
+            **self.inputs.about(),
+            "classes": json.dumps(self.outputs),
             "module": self.module,
             "strategy": self.strategy,
             "config": config_to_toml(self.config),
             "fedhm_jax": version("fedhm-jax"),
         }
-        if self.class_names is not None:
-            about["class_names"] = json.dumps(self.class_names)
         if self.traced is not None:
             about["traced"] = self.traced
         return ModelFile(as_tensors(self.params, self.statistics), about)
 
     @cached_property
     def _arrays(self) -> Any:
-        return jax.tree.map(jnp.asarray, (self.params, self.statistics, self.mean, self.std))
+        return jax.tree.map(jnp.asarray, (self.params, self.statistics, self.inputs.arrays))
 
     @cached_property
-    def _logits(self) -> Callable[..., jax.Array]:
-        def logits(
-            params: Params,
-            statistics: Statistics,
-            mean: jax.Array,
-            std: jax.Array,
-            images: jax.Array,
-            mask: jax.Array,
+    def _answers(self) -> Callable[..., jax.Array]:
+        def answers(
+            params: Params, statistics: Statistics, arrays: tuple[jax.Array, ...], samples: jax.Array, mask: jax.Array
         ) -> jax.Array:
-            return self.network.predict(params, statistics, normalise(images, mean, std), mask)
+            return self.network.predict(params, statistics, self.inputs.prepared(samples, *arrays), mask)
 
-        return jax.jit(logits)
+        return jax.jit(answers)
 
 
 class Models(Mapping[str, TrainedModel]):
@@ -197,20 +212,20 @@ def trained_models(run: Run, state: State) -> Models:
         samples that evaluation measures them on; of the data, only these are kept.
     """
     parts, plan = run.parts, run.parts.plan
-    setting, strategy = parts.setting, parts.strategy
-    image_shape, classes, class_names = _facts(parts.dataset)
+    setting, strategy, has_statistics = parts.setting, parts.strategy, parts.setting.has_statistics
+    # Neither the data, which may be large, nor the run that holds them are kept.
+    inputs, outputs, task = inputs_of(parts.dataset, run.data.samples), parts.learning.outputs, setting.task
     # Every device and every process holds the whole state; a model that is used later runs on one device alone.
-    state, mean, std, rows = jax.tree.map(
-        lambda leaf: leaf.addressable_data(0), (state, run.data.mean, run.data.std, run.test.statistics_rows)
-    )
-    sample = parts.dataset.train_images[np.asarray(rows)] if setting.has_statistics else None
+    state, rows = jax.tree.map(lambda leaf: leaf.addressable_data(0), (state, run.test.statistics_rows))
+    sample = samples_on_device(parts.dataset.with_train(np.asarray(rows).reshape(-1)))[0] if has_statistics else None
+    if isinstance(inputs, ImageInputs) and sample is not None:
+        sample = sample._replace(mean=jnp.asarray(inputs.mean), std=jnp.asarray(inputs.std))
 
     def statistics(network: Network, params: Params) -> Statistics:
         if sample is None:
             return {}
-        images = TrainingImages(jnp.asarray(sample.reshape(-1, *sample.shape[2:])), mean, std)
-        batches = jnp.arange(len(images.images), dtype=jnp.int32).reshape(sample.shape[:2])
-        return jax.jit(partial(static_statistics, network))(params, images, batches)
+        batches = jnp.arange(rows.size, dtype=jnp.int32).reshape(rows.shape)
+        return jax.jit(partial(static_statistics, network, task=task))(params, samples=sample, rows=batches)
 
     def build(name: str) -> TrainedModel:
         network, params = network_and_params(strategy, state, plan.tier_names, name)
@@ -221,24 +236,16 @@ def trained_models(run: Run, state: State) -> Models:
             size=size_in_words(strategy, plan.tier_names, name),
             params=params,
             statistics=measured,
-            mean=np.asarray(mean),
-            std=np.asarray(std),
-            image_shape=image_shape,
-            classes=classes,
-            class_names=class_names,
+            inputs=inputs,
+            outputs=outputs,
             module=qualified_name(type(setting.module)),
             strategy=plan.handed_over.get("strategy", plan.config.strategy.name),
             config=replace(plan.config, output=OutputConfig()),
-            traced=prediction_digest(network, params, measured, setting.images) if custom else None,
+            traced=prediction_digest(network, params, measured, setting.inputs) if custom else None,
             network=network,
         )
 
     return Models(build, (GLOBAL, *plan.tier_names))
-
-
-def _facts(dataset: Dataset) -> tuple[tuple[int, ...], int, tuple[str, ...] | None]:
-    """What a model must know of its data set, apart from the data set: that may be large."""
-    return dataset.train_images.shape[1:], dataset.classes, dataset.class_names
 
 
 def network_and_params(

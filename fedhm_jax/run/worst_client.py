@@ -4,9 +4,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from fedhm_jax.data import Dataset
 from fedhm_jax.engine import Metrics
 from fedhm_jax.results import Record
 from fedhm_jax.run.preparation import RunParts
+from fedhm_jax.tasks import BY_CLASS
 
 WORST_CLIENT = "worst_client"
 """Its key in a `Record`."""
@@ -55,7 +57,7 @@ def worst_client_record(parts: RunParts, tested: Mapping[str, Metrics]) -> Recor
         return {}
     samples = samples_by_class(parts)
     by_tier = [
-        own_accuracies(plan.label_counts, np.asarray(tested[name].by_class), samples) for name in plan.tier_names
+        own_accuracies(plan.label_counts, np.asarray(tested[name][BY_CLASS].sum), samples) for name in plan.tier_names
     ]
     if plan.tier_of_client is None:
         own = np.average(by_tier, axis=0, weights=parts.sampling.shares)
@@ -79,4 +81,5 @@ def worst_of(own: np.ndarray) -> Record:
 
 def samples_by_class(parts: RunParts) -> np.ndarray:
     """(classes,) number of test samples of each class."""
+    assert isinstance(parts.dataset, Dataset), "only images have classes"
     return np.bincount(parts.dataset.test_labels, minlength=parts.dataset.classes)

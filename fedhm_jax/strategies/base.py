@@ -16,6 +16,7 @@ from fedhm_jax.errors import ConfigError
 from fedhm_jax.lowrank import RankPlan
 from fedhm_jax.models import Network, factorizable_kernels, network_of, plan_ranks
 from fedhm_jax.server import Contribution, weighted
+from fedhm_jax.tasks import CLASSIFICATION, Task
 from fedhm_jax.tree import Params, map_named
 
 Weighting = Literal["uniform", "samples", "rank_softmax"]
@@ -32,7 +33,7 @@ class Setting(NamedTuple):
 
     Attributes:
         module: the full-rank model.
-        images: shape and dtype of a batch of images.
+        inputs: shape and dtype of a batch of the module's inputs, such as images.
         shapes: shapes of the module's parameters.
         has_statistics: the module has static batch norms.
         rank_factors: f of each tier, from the strongest (smallest) to the weakest.
@@ -44,10 +45,11 @@ class Setting(NamedTuple):
             None averages them over all.
         mean_samples: mean number of samples of a client.
         compute_dtype: floating type of the clients' forward and backward passes; None for the parameters' own.
+        task: what there is to learn.
     """
 
     module: nn.Module
-    images: jax.ShapeDtypeStruct
+    inputs: jax.ShapeDtypeStruct
     shapes: Params
     has_statistics: bool
     rank_factors: tuple[float, ...]
@@ -57,6 +59,7 @@ class Setting(NamedTuple):
     classifier: str | None = None
     mean_samples: float = 1.0
     compute_dtype: DTypeLike | None = None
+    task: Task = CLASSIFICATION
 
     @property
     def network(self) -> Network:
@@ -126,7 +129,7 @@ def rank_plans(setting: Setting) -> tuple[RankPlan, ...]:
     Raises:
         ConfigError: a tier should be smaller, and the module has no layer that it could factorize.
     """
-    kernels = factorizable_kernels(setting.module, setting.images)
+    kernels = factorizable_kernels(setting.module, setting.inputs)
     plans = tuple(plan_ranks(kernels, factor) for factor in setting.rank_factors)
     for factor, plan in zip(setting.rank_factors, plans, strict=True):
         if factor > 1 and not plan:

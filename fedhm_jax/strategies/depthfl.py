@@ -17,13 +17,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fedhm_jax.client import Objective, batch_loss, mask_absent_classes
-from fedhm_jax.data import Batch, Client
+from fedhm_jax.client import Objective, batch_loss, masked_mean
+from fedhm_jax.data import Client
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.models import Budget, DepthNet, Network, Statistics, exits_of, model_cost, network_of
 from fedhm_jax.server import Contribution, merge
 from fedhm_jax.strategies.base import Setting, Strategy, client_contribution
 from fedhm_jax.strategies.slices import fedhm_budget
+from fedhm_jax.tasks import Batch, mask_absent_classes
 from fedhm_jax.tree import Params, misfit
 
 
@@ -63,7 +64,7 @@ def depthfl(
     heads = [exit.head for exit in deepest.module.exits if exit.head != _CLASSIFIER]
 
     def init(params: Params, key: jax.Array) -> Params:
-        drawn = deepest.module.init(key, jnp.zeros(setting.images.shape, setting.images.dtype))["params"]
+        drawn = deepest.module.init(key, jnp.zeros(setting.inputs.shape, setting.inputs.dtype))["params"]
         dtype = jax.tree.leaves(params)[0].dtype
         return {
             name: params[name] if name in params else jax.tree.map(lambda leaf: leaf.astype(dtype), layer)
@@ -125,22 +126,26 @@ def _mean_of_heads(network: Network) -> Network:
 
 
 def _taught_by_each_other(setting: Setting, network: Network, distillation: float) -> Objective:
-    """``sum_i (CE(z_i, y) + distillation / (n - 1) sum_j KL(softmax z_j || softmax z_i))`` over the n heads, what j
-    answers being taken as it is; the loss for the records is the mean of the heads'."""
+    """``sum_i (L(z_i, y) + distillation / (n - 1) sum_j D(z_i, z_j))`` over the n heads, what j answers being taken as
+    it is; for classes, D is the divergence of i's prediction from j's. The loss for the records is the mean of the
+    heads'."""
+
+    task = setting.task
 
     def objective(params: Params, batch: Batch, owned: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits = network.train(params, batch.images, batch.mask, key)
+        heads = network.train(params, batch.inputs, batch.mask, key)
 
-        def labelled(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
-            return batch_loss(mask_absent_classes(logits, owned) if setting.masked_loss else logits, batch)
+        def labelled(outputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return batch_loss(mask_absent_classes(outputs, owned) if setting.masked_loss else outputs, batch, task)
 
-        means, totals = jax.vmap(labelled)(logits)
-        if len(logits) == 1:
+        def taught_by(answers: jax.Array) -> jax.Array:
+            return jax.vmap(task.teach, (0, None))(heads, answers).sum(0)
+
+        means, totals = jax.vmap(labelled)(heads)
+        if len(heads) == 1:
             return means.sum(), totals.mean()
-        answers = jax.nn.log_softmax(logits, axis=2)
-        lessons = lax.stop_gradient(answers)[:, None]
-        by_sample = (jnp.exp(lessons) * (lessons - answers[None])).sum((0, 1, 3))
-        mutual = (by_sample * batch.mask).sum() / jnp.maximum(batch.mask.sum(), 1) / (len(logits) - 1)
+        by_sample = jax.vmap(taught_by)(lax.stop_gradient(heads)).sum(0)
+        mutual = masked_mean(by_sample, batch.mask)[0] / (len(heads) - 1)
         return means.sum() + distillation * mutual, totals.mean()
 
     return objective
@@ -176,7 +181,7 @@ def _prefixes_of(setting: Setting) -> tuple[_Prefix, ...]:
     """One a depth, from the first stage alone to the whole model."""
     key, module = jax.random.key(0), setting.module
     try:
-        exits = exits_of(module, setting.images)
+        exits = exits_of(module, setting.inputs)
         if _CLASSIFIER not in setting.shapes:
             raise ValueError(f"it has no layer {_CLASSIFIER!r}")
         classes = setting.shapes[_CLASSIFIER]["kernel"].shape[-1]
@@ -184,7 +189,7 @@ def _prefixes_of(setting: Setting) -> tuple[_Prefix, ...]:
 
         def prefix(depth: int) -> _Prefix:
             net = DepthNet(exits[:depth], classes, norm)
-            variables = jax.eval_shape(net.init, key, setting.images)
+            variables = jax.eval_shape(net.init, key, setting.inputs)
             network = network_of(net, "batch_stats" in variables, setting.compute_dtype)
             return _Prefix(depth, net, variables["params"], network)
 
@@ -214,6 +219,6 @@ def _matched(setting: Setting, prefixes: Sequence[_Prefix], tier: int, budget: B
     if setting.rank_factors[tier] == 1:
         return _Choice(len(prefixes))
     target = fedhm_budget(setting, tier, budget)
-    costs = [model_cost(prefix.network, prefix.shapes, setting.images, budget) for prefix in prefixes]
+    costs = [model_cost(prefix.network, prefix.shapes, setting.inputs, budget) for prefix in prefixes]
     fitting = sum(cost <= target for cost in costs)
     return _Choice(max(fitting, 1), is_over_budget=fitting == 0)

@@ -58,7 +58,7 @@ def fedavg_low_rank(setting: Setting, *, decomposition: DecompositionMethod = "a
 
 def _one_model_for_all(setting: Setting, init: Callable[[Params, jax.Array], Params], size: str) -> Strategy:
     network, tiers = setting.network, len(setting.rank_factors)
-    objective = supervised(network, setting.masked_loss)
+    objective = supervised(network, setting.masked_loss, setting.task)
 
     def tier_model(state: Params, tier: int) -> Params:
         return state

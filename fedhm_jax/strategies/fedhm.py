@@ -77,7 +77,7 @@ def fedhm(
     plans = rank_plans(setting) if plans is None else plans
     largest = largest_ranks(plans)
     network = setting.network
-    objective = supervised(network, setting.masked_loss)
+    objective = supervised(network, setting.masked_loss, setting.task)
 
     def with_model(params: Params, earlier: Mapping[str, Factors] | None = None) -> FedHMState:
         return FedHMState(params, factorize_tree(params, largest, decomposition, earlier))

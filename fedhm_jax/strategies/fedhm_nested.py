@@ -15,11 +15,11 @@ import jax
 from jax import lax
 
 from fedhm_jax.client import Objective, supervised
-from fedhm_jax.data import Batch
 from fedhm_jax.lowrank import DecompositionMethod, Factors, RankPlan, input_basis, is_factors, restrict, truncate
 from fedhm_jax.strategies.base import Setting, Strategy, rank_plans
 from fedhm_jax.strategies.fedhm import FedHMState
 from fedhm_jax.strategies.fedhm_segments import fedhm_segments
+from fedhm_jax.tasks import Batch
 from fedhm_jax.tree import Params, map_named
 
 Nesting = Literal["all", "drawn"]
@@ -64,7 +64,7 @@ def nested_objective(
         From FedHM's state and a tier to the objective. Of the state it takes Q, the directions of the factors, which a
         device of the whole model finds by the decomposition of what it received.
     """
-    plain = supervised(setting.network, setting.masked_loss)
+    plain = supervised(setting.network, setting.masked_loss, setting.task)
 
     def objective(state: FedHMState, tier: int) -> Objective:
         bases = {path: input_basis(state.factors[path]) for path in state.factors if path not in plans[tier]}

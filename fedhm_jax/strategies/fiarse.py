@@ -18,12 +18,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from fedhm_jax.client import Objective, supervised
-from fedhm_jax.data import Batch, Client
+from fedhm_jax.data import Client
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.models import Budget
 from fedhm_jax.server import Contribution, merge, weighted
 from fedhm_jax.strategies.base import Sent, Setting, Strategy, client_contribution, sum_tiers
 from fedhm_jax.strategies.slices import fedhm_budget
+from fedhm_jax.tasks import Batch
 from fedhm_jax.tree import Params
 
 
@@ -65,7 +66,7 @@ def fiarse(
     held = _entries_held(setting, size, densities, budget)
     whole = tuple(entries == size.entries for entries in held)
     network = setting.network
-    plain = supervised(network, setting.masked_loss)
+    plain = supervised(network, setting.masked_loss, setting.task)
 
     def with_thresholds(params: Params) -> FiarseState:
         magnitudes = jnp.sort(jnp.concatenate([jnp.abs(leaf).ravel() for leaf in _kernels(params)]))

@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fedhm_jax.client import Objective, batch_loss, mask_absent_classes
-from fedhm_jax.data import Batch
+from fedhm_jax.client import Objective, batch_loss, masked_mean
 from fedhm_jax.models import Budget, slice_width
 from fedhm_jax.strategies.base import Setting, Strategy
 from fedhm_jax.strategies.heterofl import heterofl
 from fedhm_jax.strategies.slices import Slices, plan_slices
+from fedhm_jax.tasks import Batch, mask_absent_classes
 from fedhm_jax.tree import Params
 
 
@@ -56,25 +56,25 @@ def fjord(
 
 
 def _ordered_dropout(setting: Setting, slices: Slices, tier: int, distillation: float) -> Objective:
-    """``CE(f(W), y) + distillation * CE(f(W_p), softmax f(W))`` with a width p drawn for the step; no second term if p
-    is the client's own width."""
-    network, own = setting.network, slices.widths[tier]
+    """``L(f(W), y) + distillation * D(f(W_p), f(W))`` with a width p drawn for the step and f(W) taken as it is; no
+    second term if p is the client's own width. For classes, D is the divergence of the two predictions, whose gradient
+    is that of the cross-entropy with soft labels."""
+    network, task, own = setting.network, setting.task, slices.widths[tier]
     drawn_widths = slices.widths[tier:]
 
     def objective(params: Params, batch: Batch, owned: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         draw_key, whole_key, slice_key = jax.random.split(key, 3)
-        logits = network.train(params, batch.images, batch.mask, whole_key)
-        taught = jax.nn.softmax(lax.stop_gradient(logits), axis=1)
-        mean, total = batch_loss(mask_absent_classes(logits, owned) if setting.masked_loss else logits, batch)
+        outputs = network.train(params, batch.inputs, batch.mask, whole_key)
+        answers = lax.stop_gradient(outputs)
+        mean, total = batch_loss(mask_absent_classes(outputs, owned) if setting.masked_loss else outputs, batch, task)
 
         def distil(width: float) -> Callable[[Params], jax.Array]:
             def loss(params: Params) -> jax.Array:
                 if width == own:
                     return jnp.zeros_like(mean)
                 narrow = slice_width(params, slices.plan, width)
-                answer = jax.nn.log_softmax(network.train(narrow, batch.images, batch.mask, slice_key), axis=1)
-                by_sample = -(taught * answer).sum(1)
-                return distillation * (by_sample * batch.mask).sum() / jnp.maximum(batch.mask.sum(), 1)
+                learner = network.train(narrow, batch.inputs, batch.mask, slice_key)
+                return distillation * masked_mean(task.teach(learner, answers), batch.mask)[0]
 
             return loss
 

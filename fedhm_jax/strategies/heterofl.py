@@ -39,7 +39,7 @@ def heterofl(setting: Setting, *, widths: Sequence[float] | None = None, budget:
     slices = plan_slices(setting, widths, budget)
     network = setting.network
     networks = sliced_networks(network, slices)
-    objectives = [supervised(tier, setting.masked_loss) for tier in networks]
+    objectives = [supervised(tier, setting.masked_loss, setting.task) for tier in networks]
 
     def tier_model(state: Params, tier: int) -> Params:
         return slice_width(state, slices.plan, slices.widths[tier])

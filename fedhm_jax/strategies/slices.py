@@ -54,7 +54,7 @@ def plan_slices(setting: Setting, widths: Sequence[float] | None, budget: Budget
     """
     name = type(setting.module).__name__
     try:
-        plan = plan_widths(setting.module, setting.images)
+        plan = plan_widths(setting.module, setting.inputs)
         for width in widths or (0.5,):
             _dry_run(setting, plan, width)
     except Exception as error:
@@ -80,7 +80,7 @@ def fedhm_budget(setting: Setting, tier: int, budget: Budget) -> int:
     """
     ranks = rank_plans(setting)[tier]
     shapes = jax.eval_shape(lambda params: with_factors(params, factorize_tree(params, ranks), ranks), setting.shapes)
-    return model_cost(setting.network, shapes, setting.images, budget)
+    return model_cost(setting.network, shapes, setting.inputs, budget)
 
 
 def sliced_shapes(setting: Setting, plan: WidthPlan, width: float) -> Params:
@@ -101,7 +101,7 @@ def _matched_width(setting: Setting, plan: WidthPlan, tier: int, budget: Budget)
     target = fedhm_budget(setting, tier, budget)
 
     def cost(width: float) -> int:
-        return model_cost(setting.network, sliced_shapes(setting, plan, width), setting.images, budget)
+        return model_cost(setting.network, sliced_shapes(setting, plan, width), setting.inputs, budget)
 
     try:
         return solve_width(cost, target)
@@ -118,9 +118,9 @@ def _dry_run(setting: Setting, plan: WidthPlan, width: float) -> None:
     """Raises whatever the narrower model raises on shapes alone."""
     shapes = sliced_shapes(setting, plan, width)
     key = jax.random.key(0)
-    logits = jax.eval_shape(lambda params, x: setting.network.train(params, x, None, key), shapes, setting.images)
+    logits = jax.eval_shape(lambda params, x: setting.network.train(params, x, None, key), shapes, setting.inputs)
     classes = jax.eval_shape(
-        lambda params, x: setting.network.train(params, x, None, key), setting.shapes, setting.images
+        lambda params, x: setting.network.train(params, x, None, key), setting.shapes, setting.inputs
     )
     if logits.shape != classes.shape:
         raise ValueError(f"its sliced output has shape {logits.shape} instead of {classes.shape}")

@@ -15,11 +15,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from fedhm_jax.client import Objective, supervised
-from fedhm_jax.data import Batch, Client
+from fedhm_jax.data import Client
 from fedhm_jax.models import Budget, ensemble, model_cost, slice_width
 from fedhm_jax.server import Contribution, merge
 from fedhm_jax.strategies.base import Setting, Strategy, client_contribution, sum_tiers
 from fedhm_jax.strategies.slices import Slices, fedhm_budget, plan_slices, sliced_shapes
+from fedhm_jax.tasks import Batch
 from fedhm_jax.tree import Params, map_named
 
 
@@ -59,10 +60,10 @@ def splitmix(
     held = _bases_held(setting, slices, widths is not None, budget)
     bases = max(held)
     network = setting.network
-    together, objective = ensemble(network), _one_by_one(supervised(network, setting.masked_loss))
+    together, objective = ensemble(network), _one_by_one(supervised(network, setting.masked_loss, setting.task))
 
     def init(params: Params, key: jax.Array) -> SplitMixState:
-        images = jnp.zeros(setting.images.shape, setting.images.dtype)
+        images = jnp.zeros(setting.inputs.shape, setting.inputs.dtype)
         keys = [jax.random.fold_in(key, base) for base in range(1, bases)]
         others = [setting.module.init(base_key, images)["params"] for base_key in keys]
         others = [jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), other, params) for other in others]
@@ -112,7 +113,7 @@ def _bases_held(setting: Setting, slices: Slices, widths_given: bool, budget: Bu
     """How many base networks come nearest to each tier's budget."""
 
     def cost(width: float) -> int:
-        return model_cost(setting.network, sliced_shapes(setting, slices.plan, width), setting.images, budget)
+        return model_cost(setting.network, sliced_shapes(setting, slices.plan, width), setting.inputs, budget)
 
     base = cost(slices.widths[-1])
     tiers = range(len(slices.widths))

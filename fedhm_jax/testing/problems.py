@@ -87,7 +87,7 @@ def first_params(setting: Setting, dtype: DTypeLike = jnp.float32) -> Params:
     Returns:
         Parameters of full rank and width.
     """
-    params = setting.module.init(jax.random.key(1), jnp.zeros(setting.images.shape, jnp.float32))["params"]
+    params = setting.module.init(jax.random.key(1), jnp.zeros(setting.inputs.shape, jnp.float32))["params"]
     leaves, tree = jax.tree.flatten(params)
     generator = np.random.default_rng(2)
     noisy = [jnp.asarray(np.asarray(leaf) + 0.1 * generator.normal(size=leaf.shape), dtype) for leaf in leaves]

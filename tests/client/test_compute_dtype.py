@@ -9,9 +9,9 @@ import pytest
 
 from fedhm_jax import LocalConfig, ModelConfig, ServerConfig, SimulationConfig, simulate
 from fedhm_jax.client.objective import supervised
-from fedhm_jax.data.client_data import Batch
 from fedhm_jax.models.build import build_model
 from fedhm_jax.models.network import network_of
+from fedhm_jax.tasks import Batch
 
 
 def gradients(norm, dtype):

@@ -22,6 +22,7 @@ from support.round_twin import (
     training_of,
 )
 
+from fedhm_jax.data.samples import place_images
 from fedhm_jax.engine.alone import build_alone
 from fedhm_jax.engine.evaluation import EvaluationData, place_evaluation
 from fedhm_jax.engine.sharding import client_mesh, replicate
@@ -42,9 +43,8 @@ def train_alone(clients: Sequence[int], count: int, devices: int = 1) -> tuple[A
 
 
 def placed_test(samples: Any) -> EvaluationData:
-    return place_evaluation(
-        samples.test_images, samples.test_labels, 5, len(samples.labels), 17, seed=0, dtype=np.float64
-    )
+    test = place_images(samples.test_images, samples.test_labels, samples.images, np.float64)
+    return place_evaluation(test, len(samples.test_labels), 5, len(samples.labels), 17, seed=0, dtype=np.float64)
 
 
 def check(client: int, trained: Any, tested: Any) -> None:
@@ -66,9 +66,9 @@ def check(client: int, trained: Any, tested: Any) -> None:
     logits = twin.predict(network.layers, model, test_images)
     np.testing.assert_allclose(trained.loss, loss, rtol=1e-9)
     assert (trained.samples, trained.clients, trained.rejected) == (2 * len(part), 1, 0)
-    np.testing.assert_allclose(tested.loss, twin.losses(logits, samples.test_labels).sum(), rtol=1e-9)
-    assert tested.accuracy == twin.hits(logits, samples.test_labels, 1)
-    assert tested.by_class.sum() == tested.accuracy
+    np.testing.assert_allclose(tested["loss"].sum, twin.losses(logits, samples.test_labels).sum(), rtol=1e-9)
+    assert tested["accuracy"].sum == twin.hits(logits, samples.test_labels, 1)
+    assert tested["by_class"].sum.sum() == tested["accuracy"].sum
 
 
 def row(index: int, results: tuple[Any, Any]) -> tuple[Any, Any]:

@@ -8,14 +8,15 @@ import numpy as np
 import optax
 import pytest
 
-from fedhm_jax.client.losses import cross_entropy
 from fedhm_jax.client.update import LocalTraining
-from fedhm_jax.data.client_data import epoch_order, normalise, place_clients
+from fedhm_jax.data.client_data import epoch_order, place_clients
+from fedhm_jax.data.samples import normalise
 from fedhm_jax.engine.evaluation import place_evaluation
 from fedhm_jax.engine.round import build_engine
 from fedhm_jax.models.build import build_model
 from fedhm_jax.strategies import fedhm
 from fedhm_jax.strategies.base import Setting
+from fedhm_jax.tasks import cross_entropy
 from fedhm_jax.testing import cohort, farthest
 
 SIZES = (7, 4, 9, 5, 12, 6)
@@ -141,7 +142,7 @@ def test_one_full_rank_tier_is_federated_averaging(images_and_labels):
         )
         model = build_model("mlp", CLASSES, hidden=(16, 8))
         images, labels = images_and_labels
-        pixels = normalise(jnp.array(images), data.mean, data.std)
+        pixels = normalise(jnp.array(images), *data.samples[2:])
 
         @jax.jit
         def gradient(params, rows):
@@ -167,13 +168,13 @@ def test_one_full_rank_tier_is_federated_averaging(images_and_labels):
 def test_evaluation_counts_each_test_sample_once(images_and_labels, data):
     images, labels = images_and_labels
     engine, state = build()
-    tests = [place_evaluation(images, labels, size, len(labels), 10, seed=0) for size in (5, 43, 100)]
+    tests = [place_evaluation(data.samples, len(labels), size, len(labels), 10, seed=0) for size in (5, 43, 100)]
     results = [jax.jit(engine.evaluate)(state, data, test) for test in tests]
     for metrics in results:
-        assert float(metrics["f1"].samples) == len(labels)
+        assert float(metrics["f1"]["loss"].weight) == len(labels)
         assert farthest(metrics, results[0]) < 1e-4
         assert farthest(metrics["global"], metrics["f1"]) == 0
     model = build_model("mlp", CLASSES, hidden=(16, 8))
-    logits = np.asarray(model.apply({"params": state.params}, normalise(jnp.array(images), data.mean, data.std)))
-    assert float(results[0]["global"].accuracy) == (logits.argmax(1) == labels).sum()
-    assert float(results[0]["global"].top5) == len(labels)  # three classes
+    logits = np.asarray(model.apply({"params": state.params}, normalise(jnp.array(images), *data.samples[2:])))
+    assert float(results[0]["global"]["accuracy"].sum) == (logits.argmax(1) == labels).sum()
+    assert float(results[0]["global"]["top5"].sum) == len(labels)  # three classes

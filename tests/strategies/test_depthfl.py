@@ -21,10 +21,11 @@ from fedhm_jax import (
     StrategyConfig,
     TiersConfig,
 )
-from fedhm_jax.data.client_data import Batch, Client
+from fedhm_jax.data.client_data import Client
 from fedhm_jax.models.build import build_model
 from fedhm_jax.run.preparation import check_run
 from fedhm_jax.strategies import Setting, depthfl, fedavg
+from fedhm_jax.tasks import Batch
 from fedhm_jax.testing import MODELS, setting_for
 
 CLASSES = 4
@@ -145,7 +146,7 @@ def test_heads_learn_from_labels_and_from_each_other(model, depths):
             found = jax.value_and_grad(strategy.objective(state, tier), has_aux=True)(
                 params, batch, jnp.asarray(OWNED), KEY
             )
-            four = batch.images[:4]
+            four = batch.inputs[:4]
             statistics = network.statistics(params, four)
             return found, network.train(params, four, None, KEY), network.predict(params, statistics, four, None)
 

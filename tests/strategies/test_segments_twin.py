@@ -10,11 +10,12 @@ import pytest
 from support import segment_twin, twin
 from support.round_twin import CLASSES, NETWORKS, RANK_FACTORS, Case, build_module, distance, draw_params, to_numpy
 
-from fedhm_jax.data.client_data import Batch, Client
+from fedhm_jax.data.client_data import Client
 from fedhm_jax.lowrank import is_factors
 from fedhm_jax.server import Contribution
 from fedhm_jax.strategies import fedhm_nested, fedhm_segments
 from fedhm_jax.strategies.base import Setting
+from fedhm_jax.tasks import Batch
 from fedhm_jax.tree import named_leaves
 
 RECIPE = twin.Recipe(learning_rate=0.1)

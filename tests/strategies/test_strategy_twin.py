@@ -15,11 +15,12 @@ from support.strategy_twin import Hidden
 
 from fedhm_jax.client.objective import supervised
 from fedhm_jax.client.update import Assignment, LocalTraining, build_local_update, train_client
-from fedhm_jax.data.client_data import Batch, Client, client_by_id, place_clients
+from fedhm_jax.data.client_data import Client, client_by_id, place_clients
 from fedhm_jax.layers import Conv, LowRankConv, LowRankDense, max_pool
 from fedhm_jax.models.build import build_model
 from fedhm_jax.strategies import fedrolex, fjord, heterofl, splitmix
 from fedhm_jax.strategies.base import Setting, Strategy, Weighting
+from fedhm_jax.tasks import Batch
 
 CLASSES = 7
 RANK_FACTORS, WIDTHS = (1.0, 2.0, 4.0), (1.0, 0.6, 0.3)

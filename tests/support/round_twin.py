@@ -14,6 +14,7 @@ from support import twin
 from fedhm_jax.client.optimizers import optimizer_by_name
 from fedhm_jax.client.update import LocalTraining
 from fedhm_jax.data.client_data import ClientData, epoch_order, place_clients
+from fedhm_jax.data.samples import place_images
 from fedhm_jax.engine.evaluation import place_evaluation, static_statistics
 from fedhm_jax.engine.round import Engine, build_engine
 from fedhm_jax.layers.convolution import ConvMethod
@@ -24,6 +25,7 @@ from fedhm_jax.models.mlp import MLP
 from fedhm_jax.server.cohort import Cohort
 from fedhm_jax.strategies import fedhm
 from fedhm_jax.strategies.base import Setting, Strategy, Weighting
+from fedhm_jax.tasks import CLASSIFICATION
 from fedhm_jax.tree import map_named, named_leaves
 
 CLASSES, BATCH_SIZE = 7, 4
@@ -321,7 +323,8 @@ def check_evaluation(case: Case, dtype: type, tolerance: float) -> None:
     samples = draw_samples(network.image_shape)
     fast = assemble(case, samples, dtype)
     # Three test batches, the last with two places of padding; three batches for the statistics.
-    test = place_evaluation(samples.test_images, samples.test_labels, 5, len(samples.labels), 17, seed=0, dtype=dtype)
+    placed = place_images(samples.test_images, samples.test_labels, samples.images, dtype)
+    test = place_evaluation(placed, len(samples.test_labels), 5, len(samples.labels), 17, seed=0, dtype=dtype)
     assert test.mask.sum() == 13
     assert test.statistics_rows.shape == (3, 5)
     images, test_images = (twin.normalise(some, samples.images) for some in (samples.images, samples.test_images))
@@ -330,7 +333,7 @@ def check_evaluation(case: Case, dtype: type, tolerance: float) -> None:
     @jax.jit
     def predict(params: Any) -> Any:
         functions = fast.strategy.network
-        statistics = static_statistics(functions, params, fast.data, test.statistics_rows)
+        statistics = static_statistics(functions, params, CLASSIFICATION, fast.data.samples, test.statistics_rows)
         return functions.predict(params, statistics, jnp.asarray(test_images, dtype), None)
 
     found = fast.engine.evaluate(fast.state, fast.data, test)
@@ -347,12 +350,12 @@ def check_evaluation(case: Case, dtype: type, tolerance: float) -> None:
         model |= twin.static_statistics(network.layers, model, batches)
         logits = twin.predict(network.layers, model, test_images)
         assert distance(np.asarray(predict(params)), logits) < tolerance, name
-        np.testing.assert_allclose(metrics.loss, twin.losses(logits, samples.test_labels).sum(), rtol=tolerance)
-        assert metrics.accuracy == twin.hits(logits, samples.test_labels, 1), name
+        np.testing.assert_allclose(metrics["loss"].sum, twin.losses(logits, samples.test_labels).sum(), rtol=tolerance)
+        assert metrics["accuracy"].sum == twin.hits(logits, samples.test_labels, 1), name
         by_class = [twin.hits(logits[rows], samples.test_labels[rows], 1) for rows in of_class]
-        assert metrics.by_class.tolist() == by_class, name
-        assert metrics.top5 == twin.hits(logits, samples.test_labels, 5), name
-        assert metrics.samples == len(samples.test_labels), name
+        assert metrics["by_class"].sum.tolist() == by_class, name
+        assert metrics["top5"].sum == twin.hits(logits, samples.test_labels, 5), name
+        assert metrics["loss"].weight == len(samples.test_labels), name
 
 
 FULL = twin.Recipe(
