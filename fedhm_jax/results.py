@@ -101,8 +101,8 @@ class Model(Protocol):
     def class_names(self) -> tuple[str, ...] | None:
         """A name for each class, where the data set has them."""
 
-    def predict(self, images: Any) -> "np.ndarray":
-        """Logits (samples, classes) of images as the data set holds them."""
+    def predict(self, inputs: Any) -> "np.ndarray":
+        """What it answers to inputs as the data hold them, for images logits (samples, classes)."""
 
     def save(self, path: Path | str) -> None:
         """Writes it as safetensors."""
@@ -115,12 +115,13 @@ class SimulationResult:
     Attributes:
         config: the config that was run.
         history: one `Record` a round.
-        final: metrics after the last round: ``final["accuracy"]["global"]``, likewise ``top5`` and ``loss``, and
-            ``worst_client`` where it is asked for.
+        final: metrics of the task after the last round, for images ``final["accuracy"]["global"]``, likewise ``top5``
+            and ``loss``, and ``worst_client`` where it is asked for.
         costs: one `TierCost` per tier.
         params: the full-rank global model, a Flax parameter tree.
         folder: where the run's files are, or None if none were written.
         models: the trained models by name, ``"global"`` and the tiers', ready to predict.
+        score: the metric that its task is judged by.
     """
 
     config: SimulationConfig
@@ -130,15 +131,17 @@ class SimulationResult:
     params: Any
     folder: Path | None
     models: Mapping[str, Model] = field(default_factory=dict, compare=False)
+    score: Score = ACCURACY
 
     def __repr__(self) -> str:
         # Clients that train alone leave no global model.
-        accuracies = self.final["accuracy"]
-        shown = "global" if "global" in accuracies else min(accuracies, key=accuracies.__getitem__)
-        accuracy = f"{shown} accuracy {100 * accuracies[shown]:.1f} %"
+        reached = self.final[self.score.metric]
+        worst = self.score.worst(reached.values())
+        shown = "global" if "global" in reached else next(name for name, value in reached.items() if value == worst)
+        words = f"{shown} {self.score.name} {self.score.shown(reached[shown])}"
         rounds = f"{len(self.history)} round{'s' if len(self.history) != 1 else ''}"
         where = "" if self.folder is None else f", in {str(self.folder)!r}"
-        return f"SimulationResult({rounds}, {accuracy}{where})"
+        return f"SimulationResult({rounds}, {words}{where})"
 
     def tier(self, name: str) -> Model:
         """One of the trained models: what a device of the tier holds, and what it takes to predict with it.
@@ -157,17 +160,17 @@ class SimulationResult:
             raise ConfigError.of("model", name, allowed)
         return self.models[name]
 
-    def predict(self, images: Any, model: str = "global") -> "np.ndarray":
-        """Logits as the run's evaluation computes them, images normalised and norms with their static statistics.
+    def predict(self, inputs: Any, model: str = "global") -> "np.ndarray":
+        """What a model answers, as the run's evaluation computes it, norms with their static statistics.
 
         Args:
-            images: (samples, height, width, channels) uint8 as the data set holds them, or floats in [0, 1].
+            inputs: as the data hold them; images (samples, height, width, channels) uint8, or floats in [0, 1].
             model: ``"global"`` or the name of a tier.
 
         Returns:
-            (samples, classes).
+            (samples, ...), for images logits (samples, classes).
 
         Raises:
-            ConfigError: no model of that name, or images of another shape or type.
+            ConfigError: no model of that name, or inputs of another shape or type.
         """
-        return self.tier(model).predict(images)
+        return self.tier(model).predict(inputs)

@@ -1,4 +1,4 @@
-"""Figures of a comparison: accuracy against rounds, bytes, work and time; accuracy of each tier."""
+"""Figures of a comparison: the metric against rounds, bytes, work and time, and for each tier."""
 
 import math
 import statistics
@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from fedhm_jax.comparison.numbers import (
-    accuracy_columns,
-    accuracy_spreads,
-    percent,
     runs_of,
+    score_columns,
+    score_of,
+    score_spreads,
     strategies_run,
     tier_names,
 )
@@ -17,6 +17,7 @@ from fedhm_jax.comparison.study import StudyResult, StudyRun
 from fedhm_jax.page import Drawing, Spot, series_of
 from fedhm_jax.reporting import byte_unit, format_bytes, format_count, label_axes, new_figure
 from fedhm_jax.results import Record
+from fedhm_jax.score import Score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +29,7 @@ _DASHES = ("solid", "dotted", "dashed", "dashdot", (0, (5, 1)), (0, (3, 1, 1, 1)
 
 
 def curves_drawing(result: StudyResult, setting: str) -> Drawing:
-    """Accuracy against rounds, bytes, multiply-accumulates and simulated time: mean over tiers, and the global model.
+    """The metric against rounds, bytes, multiply-accumulates and simulated time: mean over tiers, and the global model.
 
     Args:
         result: the study.
@@ -39,6 +40,7 @@ def curves_drawing(result: StudyResult, setting: str) -> Drawing:
     """
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
+    score = score_of(result, setting)
     figure = new_figure(15.0, 7.0)
     panels = figure.subplots(2, 4, sharex="col", sharey=True)
     spots: list[Spot] = []
@@ -47,11 +49,11 @@ def curves_drawing(result: StudyResult, setting: str) -> Drawing:
         for axes, (x_label, x_of) in zip(panels[row], against, strict=True):
             for strategy in strategies_run(result, setting):
                 runs = runs_of(result, setting, strategy)
-                if value is not _global or "global" in runs[0].history[-1]["accuracy"]:
+                if value is not _global or "global" in runs[0].history[-1][runs[0].score.metric]:
                     curve = _curve(runs, x_of, value)
                     _draw_curve(axes, curve, _style(result, strategy), strategy, _index(result, strategy))
-                    spots += _spots(axes, curve, strategy, _index(result, strategy))
-            label_axes(axes, title, x_label if row else "", "test accuracy [%]" if axes is panels[row][0] else "")
+                    spots += _spots(axes, curve, strategy, _index(result, strategy), score)
+            label_axes(axes, title, x_label if row else "", f"test {score.heading}" if axes is panels[row][0] else "")
     for axes in panels[0]:  # few ticks, so that no two labels touch
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=axes is panels[0][0], min_n_ticks=1))
     panels[0][2].xaxis.set_major_formatter(EngFormatter())
@@ -60,7 +62,7 @@ def curves_drawing(result: StudyResult, setting: str) -> Drawing:
 
 
 def tiers_drawing(result: StudyResult, setting: str) -> Drawing:
-    """Accuracy after the last round, a group of bars for every tier and a bar for every strategy.
+    """The metric after the last round, a group of bars for every tier and a bar for every strategy.
 
     Args:
         result: the study.
@@ -69,8 +71,8 @@ def tiers_drawing(result: StudyResult, setting: str) -> Drawing:
     Returns:
         The drawing; error bars are the standard deviation over seeds.
     """
-    spreads = accuracy_spreads(result, setting)
-    columns = accuracy_columns(result, setting)
+    score, spreads = score_of(result, setting), score_spreads(result, setting)
+    columns = score_columns(result, setting)
     figure = new_figure(max(8.0, 1.6 * len(columns)), 4.2)
     axes = figure.subplots()
     width = 0.84 / max(len(spreads), 1)
@@ -93,13 +95,13 @@ def tiers_drawing(result: StudyResult, setting: str) -> Drawing:
                 (place - 0.46 * width, place + 0.46 * width),
                 (0.0, mean),
                 number,
-                f"{strategy}, {column}: {by_column[column].text()} %",
+                f"{strategy}, {column}: {by_column[column].text(score.decimals + 1)} {score.unit}".rstrip(),
             )
             for place, mean, column in zip(places, means, columns, strict=True)
             if not math.isnan(mean)
         ]
     axes.set_xticks(range(len(columns)), columns)
-    label_axes(axes, "Accuracy after the last round", "", "test accuracy [%]")
+    label_axes(axes, f"{score.name.capitalize()} after the last round", "", f"test {score.heading}")
     _name_strategies(figure, axes)
     return Drawing(figure, spots, _indices(result))
 
@@ -127,7 +129,7 @@ def _style(result: StudyResult, strategy: str) -> tuple[str, object]:
 
 
 def _against(result: StudyResult, setting: str) -> list[tuple[str, Callable[[Record], float]]]:
-    """What accuracy is drawn against: label and value."""
+    """What the metric is drawn against: label and value."""
 
     size, unit = byte_unit(max(_traffic(run.history[-1]) for run in result.runs if run.setting == setting))
     return [
@@ -139,11 +141,11 @@ def _against(result: StudyResult, setting: str) -> list[tuple[str, Callable[[Rec
 
 
 def _mean_of_tiers(run: StudyRun, record: Record) -> float:
-    return statistics.fmean(percent(record["accuracy"][tier]) for tier in tier_names(run))
+    return statistics.fmean(run.score.in_unit(record[run.score.metric][tier]) for tier in tier_names(run))
 
 
 def _global(run: StudyRun, record: Record) -> float:
-    return percent(record["accuracy"]["global"])
+    return run.score.in_unit(record[run.score.metric]["global"])
 
 
 def _traffic(record: Record) -> float:
@@ -155,7 +157,7 @@ class _Curve(NamedTuple):
 
     Attributes:
         x: one value an evaluated round, the mean over seeds.
-        y: percent of each seed in each of these rounds.
+        y: the metric of each seed in each of these rounds.
         records: of each seed in each of these rounds.
         seeds: the seeds.
     """
@@ -171,7 +173,7 @@ class _Curve(NamedTuple):
 
 
 def _curve(runs: list[StudyRun], x_of: Callable[[Record], float], value: Callable[[StudyRun, Record], float]) -> _Curve:
-    evaluated = [[record for record in run.history if "accuracy" in record] for run in runs]
+    evaluated = [[record for record in run.history if run.score.metric in record] for run in runs]
     by_round = list(zip(*evaluated, strict=False))
     x = [statistics.fmean(x_of(record) for record in records) for records in by_round]
     y = [[value(run, record) for run, record in zip(runs, records, strict=True)] for records in by_round]
@@ -187,14 +189,17 @@ def _draw_curve(axes: "Axes", curve: _Curve, style: tuple[str, object], name: st
         axes.fill_between(curve.x, low, high, color=colour, alpha=0.12, linewidth=0, gid=series_of(index))
 
 
-def _spots(axes: "Axes", curve: _Curve, name: str, index: int) -> list[Spot]:
-    """What each point of a curve is: method, round, traffic and work, and every seed's accuracy."""
+def _spots(axes: "Axes", curve: _Curve, name: str, index: int, score: Score) -> list[Spot]:
+    """What each point of a curve is: method, round, traffic and work, and what every seed has reached."""
+
+    decimals = score.decimals + 1
 
     def words(records: tuple[Record, ...], values: list[float]) -> str:
         sent = format_bytes(round(statistics.fmean(_traffic(record) for record in records)))
         work = format_count(round(statistics.fmean(record["total_macs"] for record in records)))
-        seeds = ", ".join(f"seed {seed}: {value:.2f}" for seed, value in zip(curve.seeds, values, strict=True))
-        mean = f"{name}, round {records[0]['round']}: {statistics.fmean(values):.2f} %"
+        seeds = ", ".join(f"seed {seed}: {value:.{decimals}f}" for seed, value in zip(curve.seeds, values, strict=True))
+        mean = f"{name}, round {records[0]['round']}: {statistics.fmean(values):.{decimals}f} {score.unit}"
+        mean = mean.rstrip()
         return f"{mean}\n{sent} sent, {work} MAC\n{seeds}"
 
     return [

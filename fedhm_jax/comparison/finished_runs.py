@@ -75,7 +75,7 @@ def side_by_side(folders: Sequence[Path]) -> StudyResult:
             raise ConfigError.of("runs", str(folder), "named once")
     runs = [read_run(folder) for folder in folders]
     settings = _named(
-        [(run.config.data, run.config.partition, run.handed_over.get("data")) for run in runs],
+        [(run.config.data, run.config.partition, run.handed_over.get("data"), run.score) for run in runs],
         [re.sub(r"[^\w.-]+", "-", f"{_data_name(run)}-{run.config.partition.method}") for run in runs],
     )
     first = runs[0].config
@@ -105,6 +105,7 @@ def side_by_side(folders: Sequence[Path]) -> StudyResult:
             run.seconds,
             run.environment,
             run.handed_over,
+            run.score,
         )
         for setting, strategy, run in zip(settings, strategies, runs, strict=True)
     ]

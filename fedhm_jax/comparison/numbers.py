@@ -10,6 +10,7 @@ from fedhm_jax.comparison.local_only import LOCAL_ONLY
 from fedhm_jax.comparison.study import StudyResult, StudyRun
 from fedhm_jax.comparison.variants import strategy_name
 from fedhm_jax.results import TierCost
+from fedhm_jax.score import Score
 
 COMPARED = ("worst tier", "mean of tiers", "global")
 """What strategies are compared by."""
@@ -58,7 +59,8 @@ def spread(values: Sequence[float]) -> Spread:
     """
     if not values:
         return Spread(math.nan, None)
-    return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+    finite = all(map(math.isfinite, values))
+    return Spread(statistics.fmean(values), statistics.stdev(values) if finite and len(values) > 1 else None)
 
 
 def runs_of(result: StudyResult, setting: str, strategy: str) -> list[StudyRun]:
@@ -101,74 +103,63 @@ def tier_names(run: StudyRun) -> list[str]:
     return [cost.tier for cost in run.costs]
 
 
-def percent(accuracy: float | None) -> float:
-    """An accuracy in percent; one that is no number counts as nothing learned.
-
-    Args:
-        accuracy: in [0, 1].
-
-    Returns:
-        Percent.
-
-    Example:
-        >>> percent(0.25), percent(None)
-        (25.0, 0.0)
-    """
-    return 0.0 if accuracy is None or math.isnan(accuracy) else 100 * accuracy
+def score_of(result: StudyResult, setting: str) -> Score:
+    """The metric that a setting's strategies are compared by, which is its task's."""
+    return next(run.score for run in result.runs if run.setting == setting)
 
 
-def accuracies(run: StudyRun) -> dict[str, float]:
-    """Accuracy after the last round in percent: the worst tier, the mean of the tiers, the worst client where it was
-    asked for, global where there is such a model, and every tier.
+def scores(run: StudyRun) -> dict[str, float]:
+    """What a run has reached after its last round, in the unit of its task's metric: the worst tier, the mean of the
+    tiers, the worst client where it was asked for, global where there is such a model, and every tier.
 
     Args:
         run: a finished run.
 
     Returns:
-        Percent by column.
+        By column.
     """
-    record = run.history[-1]
-    last = {name: percent(value) for name, value in record["accuracy"].items()}
+    record, score = run.history[-1], run.score
+    last = {name: score.in_unit(value) for name, value in record[score.metric].items()}
     tiers = [last[name] for name in tier_names(run)]
-    worst = {WORST_CLIENT: percent(record["worst_client"])} if "worst_client" in record else {}
-    return {"worst tier": min(tiers), "mean of tiers": statistics.fmean(tiers), **worst, **last}
+    worst = {WORST_CLIENT: score.in_unit(record["worst_client"])} if "worst_client" in record else {}
+    return {"worst tier": score.worst(tiers), "mean of tiers": statistics.fmean(tiers), **worst, **last}
 
 
-def accuracy_columns(result: StudyResult, setting: str) -> list[str]:
-    """Columns of a setting's table of accuracy: what is compared, the worst client where any run was asked for it, and
+def score_columns(result: StudyResult, setting: str) -> list[str]:
+    """Columns of a setting's table: what is compared, the worst client where any run was asked for it, and
     every tier that any strategy has."""
     runs = [run for run in result.runs if run.setting == setting]
     worst = [WORST_CLIENT] if any("worst_client" in run.history[-1] for run in runs) else []
     return [*COMPARED, *worst, *{name: None for run in runs for name in tier_names(run)}]
 
 
-def accuracy_spreads(result: StudyResult, setting: str) -> dict[str, dict[str, Spread]]:
-    """Accuracy after the last round by strategy and column, over seeds.
+def score_spreads(result: StudyResult, setting: str) -> dict[str, dict[str, Spread]]:
+    """What was reached after the last round by strategy and column, over seeds.
 
     Args:
         result: the study.
         setting: one of its settings.
 
     Returns:
-        Percent; NaN in the column of a tier that a strategy does not have.
+        In the unit of the metric; NaN in the column of a tier that a strategy does not have.
     """
     found = {}
     for strategy in strategies_run(result, setting):
-        runs = [accuracies(run) for run in runs_of(result, setting, strategy)]
+        runs = [scores(run) for run in runs_of(result, setting, strategy)]
         found[strategy] = {
-            column: spread([run[column] for run in runs if column in run])
-            for column in accuracy_columns(result, setting)
+            column: spread([run[column] for run in runs if column in run]) for column in score_columns(result, setting)
         }
     return found
 
 
 def best_strategies(result: StudyResult, setting: str) -> dict[str, str]:
-    """The strategy with the highest mean in each column, `bounds` left out."""
-    spreads = accuracy_spreads(result, setting)
+    """The strategy with the best mean in each column, `bounds` left out."""
+    better = 1 if score_of(result, setting).higher_is_better else -1
+    spreads = score_spreads(result, setting)
     rivals = [name for name in spreads if name not in bounds(result, setting)]
     return {
-        column: max(rivals, key=lambda name: (not math.isnan(mean := spreads[name][column].mean), mean))
-        for column in accuracy_columns(result, setting)
+        column: max(rivals, key=lambda name: (not math.isnan(mean := spreads[name][column].mean), better * mean))
+        for column in score_columns(result, setting)
         if rivals
     }
 
@@ -179,7 +170,7 @@ class Verdict(NamedTuple):
     Attributes:
         rival: name of the strategy.
         column: what is compared.
-        difference: reference minus rival in points, over the seeds that both have run.
+        difference: reference minus rival in the unit of the metric, over the seeds that both have run.
         margin: half the width of the interval around the mean difference; None with too few seeds.
         winner: ``reference``, ``rival``, or ``tie`` if the interval holds zero; None with too few seeds.
         seeds: number of seeds that both have run.
@@ -204,26 +195,27 @@ def verdicts(result: StudyResult, setting: str) -> list[Verdict]:
         Three verdicts a rival, fewer where one has no global model; none for a rival that shares no finished seed with
         the reference.
     """
-    ours = {run.seed: accuracies(run) for run in runs_of(result, setting, reference(result))}
+    ours = {run.seed: scores(run) for run in runs_of(result, setting, reference(result))}
     outside = {reference(result), *bounds(result, setting)}
     found = []
     for rival in [name for name in strategies_run(result, setting) if name not in outside]:
-        theirs = {run.seed: accuracies(run) for run in runs_of(result, setting, rival)}
+        theirs = {run.seed: scores(run) for run in runs_of(result, setting, rival)}
         shared = [seed for seed in ours if seed in theirs]
         both = [
             column for column in COMPARED if all(column in runs[seed] for runs in (ours, theirs) for seed in shared)
         ]
         for column in both if shared else ():
-            found.append(_verdict(rival, column, [ours[seed][column] - theirs[seed][column] for seed in shared]))
+            differences = [ours[seed][column] - theirs[seed][column] for seed in shared]
+            found.append(_verdict(rival, column, differences, score_of(result, setting).higher_is_better))
     return found
 
 
-def _verdict(rival: str, column: str, differences: Sequence[float]) -> Verdict:
+def _verdict(rival: str, column: str, differences: Sequence[float], higher_is_better: bool) -> Verdict:
     difference = spread(differences)
-    if difference.deviation is None or len(differences) < FEWEST_SEEDS:
+    if difference.deviation is None or len(differences) < FEWEST_SEEDS or not math.isfinite(difference.mean):
         return Verdict(rival, column, difference, None, None, len(differences))
     margin = half_width(difference.deviation, len(differences))
-    winner: Literal["reference", "rival", "tie"] = "reference" if difference.mean > 0 else "rival"
+    winner: Literal["reference", "rival", "tie"] = "reference" if (difference.mean > 0) == higher_is_better else "rival"
     return Verdict(
         rival, column, difference, margin, "tie" if abs(difference.mean) <= margin else winner, len(differences)
     )

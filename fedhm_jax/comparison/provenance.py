@@ -22,9 +22,11 @@ def grid_blocks(result: StudyResult, settings: Iterable[str]) -> Iterator[str]:
         Paragraphs and tables; strategies of equal grids share a table, whose columns are values of its first field.
     """
     held = result.study.tuning_samples
+    in_percent = all(trial.score.unit == "%" for trial in result.trials)
+    unit = ", in percent" if in_percent else ""
     yield (
         "What a strategy does not set itself is the best point of its grid in each setting (bold), by the mean of the "
-        f"tiers on {f'{100 * held:g} % of the' if held < 1 else held} training samples, held out, in percent; the test "
+        f"tiers on {f'{100 * held:g} % of the' if held < 1 else held} training samples, held out{unit}; the test "
         "set has no part in it."
     )
     groups: dict[str, tuple[dict[str, tuple[Any, ...]], list[Variant]]] = {}
@@ -52,7 +54,7 @@ def _grid_table(result: StudyResult, setting: str, grid: dict[str, tuple[Any, ..
 
 
 def _cell(trial: Trial) -> str:
-    text = "diverged" if trial.accuracy is None else f"{100 * trial.accuracy:.1f}"
+    text = "diverged" if trial.value is None else f"{trial.score.in_unit(trial.value):.{trial.score.decimals}f}"
     return f"**{text}**" if trial.chosen else text
 
 

@@ -19,6 +19,7 @@ from fedhm_jax.comparison.variants import grid_of, value_name
 from fedhm_jax.config import SimulationConfig, number_of_clients
 from fedhm_jax.page import Drawing, as_svg, html_page, listed, plain, table
 from fedhm_jax.reporting import format_bytes, format_count
+from fedhm_jax.score import Score
 
 
 def write_comparison(result: StudyResult, folder: Path) -> None:
@@ -47,7 +48,7 @@ def write_comparison(result: StudyResult, folder: Path) -> None:
 
 
 def print_comparison(result: StudyResult) -> None:
-    """Prints the table of accuracy of every setting, and where the report is, to standard output.
+    """Prints the table of every setting, and where the report is, to standard output.
 
     Args:
         result: the study.
@@ -60,7 +61,7 @@ def print_comparison(result: StudyResult) -> None:
 
 
 def comparison_table(result: StudyResult, setting: str) -> Table:
-    """Accuracy after the last round of every strategy in one setting; the report has that of every tier.
+    """What every strategy has reached in one setting after the last round; the report has that of every tier.
 
     Args:
         result: the study.
@@ -69,14 +70,15 @@ def comparison_table(result: StudyResult, setting: str) -> Table:
     Returns:
         A table with a row per strategy.
     """
-    shown_here = (*numbers.COMPARED, numbers.WORST_CLIENT)
-    columns = [name for name in numbers.accuracy_columns(result, setting) if name in shown_here]
-    shown = Table(title=f"{setting}: test accuracy after the last round [%]", title_justify="left")
+    shown_here, score = (*numbers.COMPARED, numbers.WORST_CLIENT), numbers.score_of(result, setting)
+    unit = f" [{score.unit}]" if score.unit else ""
+    columns = [name for name in numbers.score_columns(result, setting) if name in shown_here]
+    shown = Table(title=f"{setting}: test {score.name} after the last round{unit}", title_justify="left")
     shown.add_column("strategy")
     for column in columns:
         shown.add_column(column, justify="right")
-    for strategy, spreads in numbers.accuracy_spreads(result, setting).items():
-        shown.add_row(strategy, *(spreads[column].text() for column in columns))
+    for strategy, spreads in numbers.score_spreads(result, setting).items():
+        shown.add_row(strategy, *(spreads[column].text(score.decimals + 1) for column in columns))
     return shown
 
 
@@ -94,8 +96,8 @@ def comparison_markdown(result: StudyResult) -> str:
     unfinished = [] if len(result.runs) == wanted else [f"**{len(result.runs)} of {wanted} runs finished.**"]
     blocks = [f"# {plain(study.name)}", *unfinished, plain(study.description)]
     blocks.append(
-        f"Accuracy on the test set after the last round, not the best one; mean ± sample standard deviation over "
-        f"{len(study.seeds)} seed{'s' if len(study.seeds) > 1 else ''} ({', '.join(map(str, study.seeds))})."
+        f"{_metrics(result)} on the test set after the last round, not the best one; mean ± sample standard deviation "
+        f"over {len(study.seeds)} seed{'s' if len(study.seeds) > 1 else ''} ({', '.join(map(str, study.seeds))})."
     )
     for setting in settings_run(result):
         blocks += setting_blocks(result, setting)
@@ -103,6 +105,12 @@ def comparison_markdown(result: StudyResult) -> str:
         blocks += ["## Tuning", *grid_blocks(result, settings_run(result))]
     blocks += ["## Configs", *config_blocks(result), "## Made with", environment(result)]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _metrics(result: StudyResult) -> str:
+    found = dict.fromkeys(run.score for run in result.runs)
+    words = [score.name if score.higher_is_better else f"{score.name} (less is better)" for score in found]
+    return listed(words).capitalize() if words else "Accuracy"
 
 
 def settings_run(result: StudyResult) -> list[str]:
@@ -152,7 +160,7 @@ def setting_blocks(result: StudyResult, setting: str) -> list[str]:
     return [
         f"## {setting}",
         _in_words(result.study.settings[setting], _handed_over(result, setting)),
-        _accuracy(result, setting),
+        _reached(result, setting),
         "Bold is the best of a column; strategies in italics are frames, and left out.",
         *_bounds(result, setting),
         *_worst_client(result, setting),
@@ -192,7 +200,7 @@ def _bounds(result: StudyResult, setting: str) -> list[str]:
 
 
 def _with_worst_client(result: StudyResult, setting: str) -> bool:
-    return numbers.WORST_CLIENT in numbers.accuracy_columns(result, setting)
+    return numbers.WORST_CLIENT in numbers.score_columns(result, setting)
 
 
 def _worst_client(result: StudyResult, setting: str) -> list[str]:
@@ -223,34 +231,38 @@ def _in_words(config: SimulationConfig, handed_over: Mapping[str, str]) -> str:
     )
 
 
-def _accuracy(result: StudyResult, setting: str) -> str:
-    columns, best = numbers.accuracy_columns(result, setting), numbers.best_strategies(result, setting)
+def _reached(result: StudyResult, setting: str) -> str:
+    columns, best = numbers.score_columns(result, setting), numbers.best_strategies(result, setting)
+
+    decimals = numbers.score_of(result, setting).decimals + 1
 
     def cell(strategy: str, column: str, value: numbers.Spread) -> str:
-        return f"**{value.text()}**" if best.get(column) == strategy else value.text()
+        return f"**{value.text(decimals)}**" if best.get(column) == strategy else value.text(decimals)
 
     rows = [
         [_named(result, setting, strategy), *(cell(strategy, column, spreads[column]) for column in columns)]
-        for strategy, spreads in numbers.accuracy_spreads(result, setting).items()
+        for strategy, spreads in numbers.score_spreads(result, setting).items()
     ]
     return table(["strategy", *columns], rows)
 
 
 def _verdict_blocks(result: StudyResult, setting: str) -> list[str]:
-    found = numbers.verdicts(result, setting)
+    found, score = numbers.verdicts(result, setting), numbers.score_of(result, setting)
+    decimals = score.decimals + 1
     if not found:
         return []
     rivals = list(dict.fromkeys(verdict.rival for verdict in found))
     by_rival = {rival: [verdict for verdict in found if verdict.rival == rival] for rival in rivals}
     columns = [verdict.column for verdict in by_rival[rivals[0]]]
     rows = [
-        [rival, *(_difference(numbers.reference(result), verdict) for verdict in by_rival[rival])] for rival in rivals
+        [rival, *(_difference(numbers.reference(result), verdict, decimals) for verdict in by_rival[rival])]
+        for rival in rivals
     ]
     decided = [verdict for verdict in found if verdict.winner is not None]
     ours = numbers.reference(result)
     return [
         f"### Does {ours} win?",
-        f"{ours} minus rival in points, paired by seed: mean ± half the width of the "
+        f"{ours} minus rival in {_difference_in(score)}, paired by seed: mean ± half the width of the "
         f"{100 * numbers.CONFIDENCE:g} % interval of Student's t; level if the interval holds zero. With fewer than "
         f"{numbers.FEWEST_SEEDS} seeds there is no interval and no verdict. Every cell is a test of its own: of twenty "
         "that are level in truth, one is expected to come out otherwise.",
@@ -269,11 +281,16 @@ def _sentence(ours: str, column: str, decided: list[numbers.Verdict]) -> str:
     return f"On the {column if column != 'global' else 'global model'} {ours} {'; it '.join(parts)}."
 
 
-def _difference(ours: str, verdict: numbers.Verdict) -> str:
+def _difference_in(score: Score) -> str:
+    in_words = "points" if score.unit == "%" else score.heading
+    return in_words if score.higher_is_better else f"{in_words}, of which less is better"
+
+
+def _difference(ours: str, verdict: numbers.Verdict, decimals: int) -> str:
     if verdict.margin is None:
-        return f"{verdict.difference.mean:.2f} ({verdict.seeds} seed{'s' if verdict.seeds > 1 else ''})"
+        return f"{verdict.difference.mean:.{decimals}f} ({verdict.seeds} seed{'s' if verdict.seeds > 1 else ''})"
     word = {"reference": ours, "rival": "rival", "tie": "level"}[verdict.winner or "tie"]
-    return f"{verdict.difference.mean:.2f} ± {verdict.margin:.2f} ({word})"
+    return f"{verdict.difference.mean:.{decimals}f} ± {verdict.margin:.{decimals}f} ({word})"
 
 
 def _totals(result: StudyResult, setting: str) -> str:
@@ -319,17 +336,18 @@ def _csv(result: StudyResult) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = ("total_bytes_down", "total_bytes_up", "total_macs", "total_simulated_seconds")
+    measured = list(dict.fromkeys([*(run.score.metric for run in result.runs), "loss"]))
     searched = {field: None for variant in result.study.variants for field in grid_of(result.study, variant)}
     fields = [field for field in searched if field != RATE]
-    heading = ["setting", "strategy", "seed", "learning_rate", "round", "model", "accuracy", "loss", *names, *fields]
+    heading = ["setting", "strategy", "seed", "learning_rate", "round", "model", *measured, *names, *fields]
     writer.writerow(heading)
     for run in result.runs:
         rate = run.config.local.learning_rate
         chosen = [value_name(_value(run.config, field)) for field in fields]
         for record in run.history:
-            for model, accuracy in record.get("accuracy", {}).items():
+            for model in record.get("loss", ()):
                 totals = [record[name] for name in names]
-                metrics = [model, accuracy, record["loss"][model]]
+                metrics = [model, *(record[name][model] if name in record else "" for name in measured)]
                 writer.writerow(
                     [run.setting, run.strategy, run.seed, rate, record["round"], *metrics, *totals, *chosen]
                 )

@@ -244,6 +244,6 @@ def _result(study: Study, folder: Path, trials: Sequence[Trial]) -> StudyResult:
                 place = run_folder(folder, setting, strategy, seed)
                 if is_finished(place):
                     run = read_run(place)
-                    seen = run.config, run.history, run.costs, run.seconds, run.environment, run.handed_over
+                    seen = run.config, run.history, run.costs, run.seconds, run.environment, run.handed_over, run.score
                     runs.append(StudyRun(setting, strategy, seed, *seen))
     return StudyResult(study, tuple(runs), tuple(trials), folder)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedhm_jax.config import SimulationConfig
 from fedhm_jax.results import Record, TierCost
+from fedhm_jax.score import ACCURACY, Score
 
 if TYPE_CHECKING:
     from fedhm_jax.strategies import Setting, Strategy
@@ -95,6 +96,7 @@ class StudyRun:
         seconds: wall time of its rounds.
         environment: what it was made with, such as ``{"device": "cpu", "jax": "0.10.2"}``.
         handed_over: names of what it was given in Python besides its config.
+        score: the metric of its task.
     """
 
     setting: str
@@ -106,6 +108,7 @@ class StudyRun:
     seconds: float
     environment: Mapping[str, str]
     handed_over: Mapping[str, str] = field(default_factory=dict)
+    score: Score = ACCURACY
 
 
 @dataclass(frozen=True)
@@ -116,16 +119,18 @@ class Trial:
         setting: name of the setting.
         strategy: name of the strategy.
         point: the grid's values by field.
-        accuracy: mean over the tiers of the accuracy on the held-out samples after the last round, in [0, 1]; None for
-            a run that ended in numbers that are not finite.
+        value: mean over the tiers of the task's metric on the held-out samples after the last round; None for a run
+            that ended in numbers that are not finite.
         chosen: the final runs use these values.
+        score: the metric.
     """
 
     setting: str
     strategy: str
     point: Mapping[str, Any]
-    accuracy: float | None
+    value: float | None
     chosen: bool
+    score: Score = ACCURACY
 
     @property
     def learning_rate(self) -> float | None:

@@ -8,6 +8,7 @@ from fedhm_jax.comparison.jobs import trial_folder
 from fedhm_jax.comparison.study import Study, Trial
 from fedhm_jax.comparison.variants import Point, grid_of, points, value_name
 from fedhm_jax.reporting import read_run
+from fedhm_jax.score import Score
 
 
 def judge(study: Study, folder: Path) -> list[Trial]:
@@ -24,11 +25,11 @@ def judge(study: Study, folder: Path) -> list[Trial]:
     for setting in study.settings:
         for variant in study.variants:
             grid = grid_of(study, variant)
-            found = [(p, _trial_accuracy(trial_folder(folder, setting, variant.name, p))) for p in points(grid)]
-            best = min(found, key=lambda pair: (*_worse(pair[1]), _place(pair[0], grid)), default=None)
+            found = [(p, *_reached(trial_folder(folder, setting, variant.name, p))) for p in points(grid)]
+            best = min(found, key=lambda trial: (*_worse(*trial[1:]), _place(trial[0], grid)), default=None)
             trials += [
-                Trial(setting, variant.name, point, accuracy, best is not None and point == best[0])
-                for point, accuracy in found
+                Trial(setting, variant.name, point, value, best is not None and point == best[0], score)
+                for point, value, score in found
             ]
     return trials
 
@@ -73,17 +74,18 @@ def at_the_edge(trial: Trial, grid: Mapping[str, tuple[Any, ...]]) -> list[str]:
     return found
 
 
-def _trial_accuracy(place: Path) -> float | None:
-    """Mean over the tiers after the last round; None if the loss is no longer a number."""
-    last = read_run(place).history[-1]
-    tiers = [tier for tier in last["accuracy"] if tier != "global"]
+def _reached(place: Path) -> tuple[float | None, Score]:
+    """Mean over the tiers after the last round, None if the loss is no longer a number; and the metric."""
+    run = read_run(place)
+    last, score = run.history[-1], run.score
+    tiers = [tier for tier in last["loss"] if tier != "global"]
     if any(last["loss"][tier] is None for tier in tiers):
-        return None
-    return sum(last["accuracy"][tier] for tier in tiers) / len(tiers)
+        return None, score
+    return sum(last[score.metric][tier] for tier in tiers) / len(tiers), score
 
 
-def _worse(accuracy: float | None) -> tuple[bool, float]:
-    return accuracy is None, 0.0 if accuracy is None else -accuracy
+def _worse(value: float | None, score: Score) -> tuple[bool, float]:
+    return value is None, 0.0 if value is None else -value if score.higher_is_better else value
 
 
 def _place(point: Point, grid: Mapping[str, tuple[Any, ...]]) -> tuple[float, ...]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedhm_jax.reporting.units import byte_unit
 from fedhm_jax.results import Record
+from fedhm_jax.score import ACCURACY, Score
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,14 +21,15 @@ _MOST_NAMED_CLIENTS = 50
 _MOST_NAMED_CLASSES = 20
 
 
-def training_figure(history: Sequence[Record]) -> "Figure":
-    """Accuracy against rounds and against traffic, and training loss against rounds, per tier.
+def training_figure(history: Sequence[Record], score: Score = ACCURACY) -> "Figure":
+    """The metric against rounds and against traffic, and training loss against rounds, per tier.
 
     Args:
         history: the rounds of a run, in order.
+        score: the metric.
 
     Returns:
-        A figure with three panels: accuracy by round, accuracy by bytes sent both ways so far, training loss by round.
+        A figure with three panels: the metric by round and by bytes sent both ways so far, and training loss by round.
 
     Example:
         >>> record = {"round": 1, "accuracy": {"global": 0.5, "f1": 0.4}, "train_loss": {"f1": 1.0},
@@ -37,7 +39,7 @@ def training_figure(history: Sequence[Record]) -> "Figure":
     """
     from matplotlib.ticker import MaxNLocator
 
-    evaluated = [record for record in history if "accuracy" in record]
+    evaluated = [record for record in history if score.metric in record]
     tiers = list(history[0]["train_loss"])
     styles = {"global": _GLOBAL, **dict(zip(tiers, _tier_styles(len(tiers)), strict=True))}
     size, unit = byte_unit(_traffic(history[-1]))
@@ -46,17 +48,18 @@ def training_figure(history: Sequence[Record]) -> "Figure":
     by_round, by_traffic, loss = figure.subplots(1, 3)
     rounds = [record["round"] for record in evaluated]
     traffic = [_traffic(record) / size for record in evaluated]
-    for name in evaluated[0]["accuracy"] if evaluated else ():
-        accuracy = [100 * record["accuracy"][name] for record in evaluated]
-        _draw(by_round, rounds, accuracy, name, styles[name])
-        _draw(by_traffic, traffic, accuracy, name, styles[name])
+    for name in evaluated[0][score.metric] if evaluated else ():
+        reached = [score.factor * record[score.metric][name] for record in evaluated]
+        _draw(by_round, rounds, reached, name, styles[name])
+        _draw(by_traffic, traffic, reached, name, styles[name])
     for name in tiers:
         losses = {record["round"]: record["train_loss"][name] for record in history}
         trained = {done: value for done, value in losses.items() if value is not None}
         _draw(loss, list(trained), list(trained.values()), name, styles[name])
 
-    label_axes(by_round, "Accuracy by round", "round", "test accuracy [%]")
-    label_axes(by_traffic, "Accuracy by traffic", f"sent down and up, all clients [{unit}]", "test accuracy [%]")
+    title, label = score.name.capitalize(), f"test {score.heading}"
+    label_axes(by_round, f"{title} by round", "round", label)
+    label_axes(by_traffic, f"{title} by traffic", f"sent down and up, all clients [{unit}]", label)
     label_axes(loss, "Training loss by round", "round", "mean loss of the round [nats]")
     for axes in (by_round, loss):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -98,7 +101,8 @@ def partition_figure(
     bars, cells = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2.4))
     _draw_sizes(bars, counts.sum(axis=1), tiers, ("drawn anew every round",) if dynamic else tier_names)
     # the legend carries the title: a suptitle would be drawn over a legend outside the axes
-    title = "Training samples by client and class; colour: tier (its clients)"
+    by_class = " and class" if classes > 1 else ""
+    title = f"Training samples by client{by_class}; colour: tier (its clients)"
     figure.legend(title=title, title_fontsize="large", loc="outside upper center", ncols=8, frameon=False)
     # skewed partitions hold a few large cells: a square-root scale keeps the small ones visible
     image = cells.imshow(
@@ -117,7 +121,7 @@ def partition_figure(
     named = clients <= _MOST_NAMED_CLIENTS
     cells.set(
         xlabel=("client" if named else f"{clients} clients") + ("" if dynamic else ", ordered by tier"),
-        ylabel="class",
+        ylabel="class" if classes > 1 else "",
         xlim=(-0.5, clients - 0.5),
     )
     cells.set_xticks(range(clients) if named else [], [str(client) for client in order] if named else [])

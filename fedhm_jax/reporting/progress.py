@@ -1,5 +1,6 @@
 """Progress of the rounds: a bar and a curve on a terminal, about ten lines anywhere else."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,21 +12,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from fedhm_jax.results import Record
+from fedhm_jax.score import ACCURACY, Score
 
+_GLOBAL, _WORST, _LOSS = "global", "worst", "loss"
 _HEIGHTS = "▁▂▃▄▅▆▇█"
 _LONGEST_CURVE = 30
 
 
 @contextmanager
-def round_progress(rounds: int, console: Console | None = None) -> Iterator[Callable[[Record], None]]:
+def round_progress(
+    rounds: int, console: Console | None = None, score: Score = ACCURACY
+) -> Iterator[Callable[[Record], None]]:
     """Shows how far a run has come.
 
-    That is rounds, elapsed and remaining time, accuracy of the global model and of the tier that is worst off, and
-    training loss; on a terminal also rounds a minute and the global model's accuracy as a curve.
+    That is rounds, elapsed and remaining time, the metric of the global model and of the tier that is worst off, and
+    training loss; on a terminal also rounds a minute and the global model's metric as a curve.
 
     Args:
         rounds: number of rounds of the run.
         console: where to show it; standard error if None, so that standard output holds results alone.
+        score: the metric.
 
     Yields:
         A function to call with every round's record.
@@ -44,7 +50,7 @@ def round_progress(rounds: int, console: Console | None = None) -> Iterator[Call
 
         def print_line(record: Record) -> None:
             done = record["round"]
-            latest.update(_metrics(record))
+            latest.update(_metrics(record, score))
             ends.append(time.monotonic())
             # one line per tenth of the run: print when this round enters a new tenth
             if done in (1, rounds) or done * 10 // rounds > (done - 1) * 10 // rounds:
@@ -59,7 +65,7 @@ def round_progress(rounds: int, console: Console | None = None) -> Iterator[Call
     columns = (TextColumn("round"), MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     bar = Progress(*columns, TextColumn("{task.description}"), console=console)
     task = bar.add_task("", total=rounds)
-    accuracies: list[float] = []
+    reached: list[float] = []
     below = Text("compiling")
     speaks_unicode = console.encoding.lower().startswith("utf")
     # The bar is not started by itself: it is shown by what shows the line below it too.
@@ -67,12 +73,12 @@ def round_progress(rounds: int, console: Console | None = None) -> Iterator[Call
 
         def move_bar(record: Record) -> None:
             done = record["round"]
-            latest.update(_metrics(record))
-            if "global" in (shown := record.get("accuracy", {})):
-                accuracies.append(shown["global"])
+            latest.update(_metrics(record, score))
+            if "global" in (shown := record.get(score.metric, {})):
+                reached.append(shown["global"])
             speed = bar.tasks[0].speed
             bar.update(task, completed=done, description="" if speed is None else f"{60 * speed:.3g} rounds a minute")
-            curve = f"  {sparkline(accuracies[-_LONGEST_CURVE:])}" if speaks_unicode and len(accuracies) > 1 else ""
+            curve = f"  {sparkline(reached[-_LONGEST_CURVE:])}" if speaks_unicode and len(reached) > 1 else ""
             below.plain = ", ".join(_in_words(latest)) + curve
 
         yield move_bar
@@ -125,24 +131,24 @@ def mean_train_loss(record: Record) -> float | None:
     return sum(count * record["train_loss"][tier] for tier, count in trained.items()) / clients if clients else None
 
 
-def _metrics(record: Record) -> dict[str, str]:
-    """What the round has to tell; a round without evaluation leaves the accuracy of the last one standing."""
+def _metrics(record: Record, score: Score) -> dict[str, str]:
+    """What the round has to tell; a round without evaluation leaves the metric of the last one standing."""
     metrics = {}
-    tiers = dict(record.get("accuracy", {}))
+    tiers = dict(record.get(score.metric, {}))
     if "global" in tiers:
-        metrics["global accuracy"] = f"{100 * tiers.pop('global'):.1f} %"
+        metrics[_GLOBAL] = f"global {score.name} {score.shown(tiers.pop('global'))}"
     if tiers:
-        worst = min(tiers, key=lambda name: tiers[name])
-        metrics["worst tier"] = f"{100 * tiers[worst]:.1f} % ({worst})"
+        worst = score.worst(tiers.values())
+        name = next(name for name, value in tiers.items() if value == worst or math.isnan(value))
+        metrics[_WORST] = f"worst tier {score.shown(tiers[name])} ({name})"
     loss = mean_train_loss(record)
     if loss is not None:
-        metrics["training loss"] = f"{loss:.3f}"
+        metrics[_LOSS] = f"training loss {loss:.3f}"
     return metrics
 
 
 def _in_words(metrics: dict[str, str]) -> list[str]:
-    order = ("global accuracy", "worst tier", "training loss")
-    return [f"{name} {metrics[name]}" for name in order if name in metrics]
+    return [metrics[name] for name in (_GLOBAL, _WORST, _LOSS) if name in metrics]
 
 
 def format_clock(seconds: float) -> str:

@@ -16,6 +16,7 @@ from fedhm_jax.errors import ConfigError
 from fedhm_jax.files import append_line, replacing
 from fedhm_jax.reporting.privacy import privacy_summary
 from fedhm_jax.results import Record, RunPlan, SimulationResult, TierCost
+from fedhm_jax.score import Score
 
 
 def create_folder(folder: Path, plan: RunPlan) -> None:
@@ -89,6 +90,7 @@ def write_summary(folder: Path, result: SimulationResult) -> None:
 
     summary = {
         "final": result.final,
+        "score": asdict(result.score),
         "costs": [asdict(cost) for cost in result.costs],
         "privacy": privacy_summary(result),
         "rounds": len(result.history),
@@ -116,6 +118,7 @@ class FinishedRun(NamedTuple):
         seconds: wall time of its rounds.
         environment: machine, device and versions.
         handed_over: names of what it was given in Python besides its config.
+        score: the metric of its task.
     """
 
     config: SimulationConfig
@@ -125,6 +128,7 @@ class FinishedRun(NamedTuple):
     seconds: float
     environment: dict[str, str]
     handed_over: dict[str, str]
+    score: Score
 
 
 def is_finished(folder: Path) -> bool:
@@ -163,6 +167,7 @@ def read_run(folder: Path) -> FinishedRun:
             seconds=summary["seconds"],
             environment=environment | summary["versions"],
             handed_over=read_handed_over(folder / "config.toml"),
+            score=Score(**summary.get("score", {})),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         if not (folder / "summary.json").exists():

@@ -14,7 +14,8 @@ With ``config.output.folder`` set, the folder receives
 | partition.png   | at the start           | every client's classes and samples, clients ordered by tier  |
 | records.jsonl   | round by round         | one `Record` a line; complete up to an interruption          |
 | summary.json    | at the end             | final metrics, costs, privacy, versions, device, seconds     |
-| accuracy.png    | at the end             | accuracy by round and by traffic, training loss by round     |
+| accuracy.png    | at the end             | the metric by round and by traffic, training loss by round;  |
+|                 |                        | named after the task's metric, for text bits.png             |
 
 A run that goes on after an interruption says so with ``report.start(plan, history)``, and records.jsonl is cut to the
 rounds that are finished.
@@ -34,6 +35,7 @@ from fedhm_jax.reporting.progress import round_progress
 from fedhm_jax.reporting.records import append_record, create_folder, reopen_folder, write_costs, write_summary
 from fedhm_jax.reporting.tables import print_result
 from fedhm_jax.results import Record, RunPlan, SimulationResult
+from fedhm_jax.score import ACCURACY, Score
 
 
 @dataclass(frozen=True)
@@ -97,19 +99,20 @@ class Report:
         """
         if self.folder is not None:
             with writing("the figure and the summary", self.folder):
-                with replacing(self.folder / "accuracy.png") as part:
-                    save_figure(training_figure(result.history), part)
+                with replacing(self.folder / f"{result.score.metric}.png") as part:
+                    save_figure(training_figure(result.history, result.score), part)
                 write_summary(self.folder, result)
         if self.show is not None:
             print_result(result)
 
 
 @contextmanager
-def reporting(config: SimulationConfig) -> Iterator[Report]:
+def reporting(config: SimulationConfig, score: Score = ACCURACY) -> Iterator[Report]:
     """Reports a run as ``config.output`` asks for it; the progress bar is taken down however the block ends.
 
     Args:
         config: the run's config; ``output`` and ``server.rounds`` are read.
+        score: the metric of its task.
 
     Yields:
         The `Report` to call at the start, after every round and at the end.
@@ -120,5 +123,7 @@ def reporting(config: SimulationConfig) -> Iterator[Report]:
         True
     """
     with ExitStack() as stack:
-        show = stack.enter_context(round_progress(config.server.rounds)) if config.output.progress else None
+        show = (
+            stack.enter_context(round_progress(config.server.rounds, score=score)) if config.output.progress else None
+        )
         yield Report(config.output.folder, show)

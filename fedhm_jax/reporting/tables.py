@@ -1,6 +1,6 @@
 """A run's results as tables for the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -10,8 +10,8 @@ from fedhm_jax.reporting.units import format_bytes, format_count
 from fedhm_jax.results import Record, SimulationResult, TierCost
 
 
-def accuracy_table(result: SimulationResult) -> Table:
-    """Accuracy and loss on the test set after the last round, of the global model and of every tier's model.
+def metrics_table(result: SimulationResult) -> Table:
+    """What the task measures on the test set after the last round, of the global model and of every tier's model.
 
     Args:
         result: the finished run.
@@ -27,17 +27,18 @@ def accuracy_table(result: SimulationResult) -> Table:
     if "worst_client" in final:
         table.caption = f"Worst client, on its own share of the test set: {_fixed(final['worst_client'], 100, 2)} %"
     table.add_column("model")
-    for heading in ("accuracy [%]", "top-5 [%]", "loss [nats]"):
-        table.add_column(heading, justify="right")
+    metrics = [metric for metric, values in final.items() if isinstance(values, Mapping)]
+    shown = {**_SHOWN, result.score.metric: (result.score.heading, result.score.factor, result.score.decimals + 1)}
+    for metric in metrics:
+        table.add_column(shown.get(metric, (metric, 1.0, 4))[0], justify="right")
     for name in ("global", *(cost.tier for cost in result.costs)):
-        table.add_row(
-            name,
-            _fixed(final["accuracy"][name], 100, 2),
-            _fixed(final["top5"][name], 100, 2),
-            _fixed(final["loss"][name], 1, 4),
-            end_section=name == "global",
-        )
+        cells = [_fixed(final[metric][name], *shown.get(metric, (metric, 1.0, 4))[1:]) for metric in metrics]
+        table.add_row(name, *cells, end_section=name == "global")
     return table
+
+
+_SHOWN = {"accuracy": ("accuracy [%]", 100.0, 2), "top5": ("top-5 [%]", 100.0, 2), "loss": ("loss [nats]", 1.0, 4)}
+"""Heading, factor and decimals of what is measured."""
 
 
 def cost_table(costs: Sequence[TierCost], history: Sequence[Record] = ()) -> Table:
@@ -109,7 +110,7 @@ def print_result(result: SimulationResult) -> None:
         result: the finished run.
     """
     console = Console()
-    console.print(accuracy_table(result))
+    console.print(metrics_table(result))
     console.print(cost_table(result.costs, result.history))
     if (failures := failure_table(result.history)) is not None:
         console.print(failures)

@@ -147,7 +147,7 @@ def _simulate(
         report.round(record)
         tell(on_round, record, "in its only record")
         final = {name: record[name] for name in (*plan.metrics, WORST_CLIENT) if name in record}
-        result = SimulationResult(config, (record,), final, plan.costs, None, config.output.folder)
+        result = SimulationResult(config, (record,), final, plan.costs, None, config.output.folder, score=plan.score)
         report.end(result)
     return result
 

@@ -123,6 +123,7 @@ def load_run(
         params=loaded[GLOBAL].params,
         folder=folder,
         models=Models(loaded.__getitem__, names),
+        score=run.score,
     )
 
 

@@ -246,7 +246,10 @@ def _reported(
     configs = [run.parts.plan.config for run in runs]
     with ExitStack() as stack:
         stack.enter_context(closing(blocks))
-        reports = [stack.enter_context(reporting(config if is_first() else _silent(config))) for config in configs]
+        reports = [
+            stack.enter_context(reporting(config if is_first() else _silent(config), run.parts.plan.score))
+            for config, run in zip(configs, runs, strict=True)
+        ]
         for report, run in zip(reports, runs, strict=True):
             report.start(run.parts.plan, before)
             if tell(on_start, run.parts.plan, "before the first round"):
@@ -305,6 +308,7 @@ def _result(run: Run, history: Sequence[Record], state: State, models: Models) -
         params=models[GLOBAL].params,
         folder=config.output.folder,
         models=models,
+        score=run.parts.plan.score,
     )
 
 

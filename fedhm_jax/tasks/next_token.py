@@ -11,8 +11,8 @@ from fedhm_jax.score import Score
 from fedhm_jax.tasks.base import Metric, Task
 from fedhm_jax.tasks.losses import cross_entropy, divergence, in_top
 
-BITS = Score("bits", "bits per character", "", 1.0, 3, higher_is_better=False)
-NATS = Score("loss", "loss", "nats per token", 1.0, 3, higher_is_better=False)
+BITS = Score("bits", "bits per character", "", 1.0, 2, higher_is_better=False)
+NATS = Score("loss", "loss", "nats per token", 1.0, 2, higher_is_better=False)
 
 
 def next_token(window: int, *, characters: bool) -> Task:

@@ -19,7 +19,7 @@ from fedhm_jax.errors import ConfigError
 from fedhm_jax.reporting.figures import partition_figure, training_figure
 from fedhm_jax.reporting.progress import mean_train_loss, round_progress
 from fedhm_jax.reporting.run_report import reporting
-from fedhm_jax.reporting.tables import accuracy_table, cost_table
+from fedhm_jax.reporting.tables import metrics_table, cost_table
 from fedhm_jax.reporting.units import format_bytes, format_count
 from fedhm_jax.results import RunPlan, SimulationResult, TierCost
 
@@ -183,7 +183,7 @@ def test_without_a_folder_and_progress_nothing_is_written_or_shown(
 
 
 def test_the_accuracy_table_holds_the_last_round() -> None:
-    text = as_text(accuracy_table(made_result()))
+    text = as_text(metrics_table(made_result()))
     assert "after 3 rounds" in text
     assert cells(text, "global") == ["global", "75.00", "99.00", "1.5000"]
     assert cells(text, "f1") == ["f1", "60.00", "98.00", "1.6000"]
@@ -194,7 +194,7 @@ def test_the_accuracy_table_lists_the_global_model_and_then_the_tiers_by_strengt
     costs = [TierCost(tier, 1.0, "full model", 1, 1, 1, 1, 1, 1) for tier in ("f2", "f12")]
     sorted_names = {"f12": 0.1, "f2": 0.2, "global": 0.3}
     final = {"accuracy": sorted_names, "top5": sorted_names, "loss": sorted_names}
-    text = as_text(accuracy_table(SimulationResult(made_config(None), HISTORY, final, costs, {}, None)))
+    text = as_text(metrics_table(SimulationResult(made_config(None), HISTORY, final, costs, {}, None)))
     places = [text.index(f"│ {name} ") for name in ("global", "f2", "f12")]
     assert places == sorted(places)
 
