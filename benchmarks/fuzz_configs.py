@@ -3,6 +3,7 @@
 The fields are read off the dataclasses, so a new one is drawn from its type until it has a row in `_SENSIBLE`.
 """
 
+import json
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from fedhm_jax import (
     AggregationConfig,
+    DataConfig,
     Dataset,
     DevicesConfig,
     LocalConfig,
@@ -47,6 +49,7 @@ _SCENES = (
     replace(BASE, model=ModelConfig(name="mlp", hidden=(8, 8)), strategy=StrategyConfig(name="depthfl", depths=(2, 1))),
     replace(BASE, aggregation=AggregationConfig(merge="median", reject=100.0)),
     replace(BASE, partition=PartitionConfig(method="natural", min_samples=4)),
+    replace(BASE, data=DataConfig(name="text", window=8)),
     replace(BASE, server=ServerConfig(rounds=1, optimizer="yogi", learning_rate=0.01)),
     replace(BASE, devices=DevicesConfig(flops=(1e6, 1e5), deadline=5.0, dropout=0.3)),
     replace(
@@ -108,8 +111,17 @@ def write_arrays(scratch: Path) -> None:
     np.savez(scratch / _ARRAYS, images=images, labels=labels, client=clients, pair=numbers // 2)
 
 
+def write_texts(scratch: Path) -> None:
+    """The text and the JSON lines that configs may name: of two speakers, a few hundred characters each."""
+    said = {"ANN": "to be or not to be, " * 20, "BOB": "that is the question. " * 20}
+    (scratch / _PLAY).write_text("".join(f"{speaker}:\n{text}\n\n" for speaker, text in said.items()))
+    (scratch / _LINES).write_text(
+        "".join(json.dumps({"text": text, "by": speaker}) + "\n" for speaker, text in said.items())
+    )
+
+
 _OWN_CLIENTS = 4
-_ARRAYS = "small.npz"
+_ARRAYS, _PLAY, _LINES = "small.npz", "small.txt", "small.jsonl"
 
 
 @st.composite
@@ -160,6 +172,14 @@ _SELDOM = {
         "data.train_samples",
         "data.test_samples",
         "data.holdout",
+    ),
+    *(
+        "data.window",
+        "data.test_share",
+        "data.tokenizer",
+        "data.client_pattern",
+        "data.text_field",
+        "data.client_field",
     ),
     *("partition.min_samples", "model.name", "model.full_rank_blocks", "model.init", "tiers.shares", "tiers.counts"),
     *(
@@ -220,8 +240,11 @@ def _optimizers() -> tuple[str, ...]:
 
 
 _SENSIBLE: Mapping[str, Callable[[_Around], Any]] = {
-    "data.name": lambda _: ("digits", "npz", "folder", "cifar10", "mnist"),
-    "data.data_dir": lambda around: (None, around.scratch / "nowhere", around.scratch / _ARRAYS),
+    "data.name": lambda _: ("digits", "npz", "folder", "cifar10", "mnist", "text", "jsonl"),
+    "data.data_dir": lambda around: (
+        None,
+        *(around.scratch / name for name in ("nowhere", _ARRAYS, _PLAY, _LINES)),
+    ),
     "data.train_split": lambda _: ("train", "test"),
     "data.test_split": lambda _: ("test", "train"),
     "data.train_samples": lambda _: (None, 60, 1437),
@@ -229,6 +252,12 @@ _SENSIBLE: Mapping[str, Callable[[_Around], Any]] = {
     "data.holdout": lambda _: (None, 5, 20),
     "data.cache_dir": lambda around: (None, around.scratch / "cache"),
     "data.client_feature": lambda _: (None, "client", "pair"),
+    "data.window": lambda _: (64, 8, 1, 1000),
+    "data.test_share": lambda _: (0.1, 0.5, 1e-9),
+    "data.tokenizer": lambda around: ("characters", "bytes", f"{around.scratch}/tokenizer.json"),
+    "data.client_pattern": lambda _: (None, "^([A-Z]+):$", "^$", "to be"),
+    "data.text_field": lambda _: ("text", "by", "body"),
+    "data.client_field": lambda _: (None, "by", "writer"),
     "partition.clients": lambda _: (1, 2, 4, 12),
     "partition.alpha": lambda _: (0.5, 1e-6, 0.1, 10.0, 1e6, 1),
     "partition.min_samples": lambda _: (2, 1, 4, 15, 16),

@@ -16,29 +16,39 @@ from fedhm_jax.data.client_data import (
 from fedhm_jax.data.dataset import Dataset
 from fedhm_jax.data.image_file import read_image
 from fedhm_jax.data.own_clients import given, natural
-from fedhm_jax.data.partition import label_counts, partition
-from fedhm_jax.data.sources import hold_out, load_dataset, without_held_out
+from fedhm_jax.data.partition import label_counts, partition, partition_unlabelled
+from fedhm_jax.data.sources import load_dataset
+from fedhm_jax.data.subsets import hold_out, without_held_out
+from fedhm_jax.data.text import Text, check_text, decode, text_from_strings, text_from_tokens
+from fedhm_jax.data.text_sources import load_text
 
 __all__ = [
     "Batch",
     "Client",
     "ClientData",
     "Dataset",
+    "Text",
     "as_images",
+    "check_text",
     "client_by_id",
     "crop_flip",
     "dataset_from_arrays",
+    "decode",
     "draw_batch",
     "epoch_order",
     "given",
     "hold_out",
     "label_counts",
     "load_dataset",
+    "load_text",
     "natural",
     "normalise",
     "partition",
+    "partition_unlabelled",
     "place_clients",
     "read_image",
     "rows_in_order",
+    "text_from_strings",
+    "text_from_tokens",
     "without_held_out",
 ]
