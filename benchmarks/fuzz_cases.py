@@ -51,7 +51,7 @@ def run_case(config: SimulationConfig, scratch: Path) -> Outcome:
 
     Args:
         config: any.
-        scratch: a folder of its own, emptied before the run; an empty file, a file of arrays and two of text are put into it.
+        scratch: a folder of its own, emptied before the run; an empty file and some with data are put into it.
 
     Returns:
         The outcome; no exception gets out.

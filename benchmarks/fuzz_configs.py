@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from fedhm_jax import (
     AggregationConfig,
-    DataConfig,
     Dataset,
     DevicesConfig,
     LocalConfig,
@@ -49,7 +48,6 @@ _SCENES = (
     replace(BASE, model=ModelConfig(name="mlp", hidden=(8, 8)), strategy=StrategyConfig(name="depthfl", depths=(2, 1))),
     replace(BASE, aggregation=AggregationConfig(merge="median", reject=100.0)),
     replace(BASE, partition=PartitionConfig(method="natural", min_samples=4)),
-    replace(BASE, data=DataConfig(name="text", window=8)),
     replace(BASE, server=ServerConfig(rounds=1, optimizer="yogi", learning_rate=0.01)),
     replace(BASE, devices=DevicesConfig(flops=(1e6, 1e5), deadline=5.0, dropout=0.3)),
     replace(
@@ -146,6 +144,8 @@ def configs(draw: st.DrawFn, scratch: Path) -> SimulationConfig:
     around = _Around(len(config.tiers.rank_factors), clients, scratch)
     for field in FIELDS:
         share = 0.08 if field.path in _SELDOM else 0.3
+        if field.path in _OF_TEXT and config.data.name not in ("text", "jsonl"):
+            share = 0.02
         if field.path not in ("tiers.rank_factors", "partition.clients") and chance.random() < share:
             config = field.put(config, draw(_sensible(field, around)))
     for field in chance.sample(FIELDS, chance.choice((0, 0, 1, 1, 2))):
@@ -173,14 +173,6 @@ _SELDOM = {
         "data.test_samples",
         "data.holdout",
     ),
-    *(
-        "data.window",
-        "data.test_share",
-        "data.tokenizer",
-        "data.client_pattern",
-        "data.text_field",
-        "data.client_field",
-    ),
     *("partition.min_samples", "model.name", "model.full_rank_blocks", "model.init", "tiers.shares", "tiers.counts"),
     *(
         "strategy.builder",
@@ -195,6 +187,11 @@ _SELDOM = {
     *("local.schedule", "local.batch_size", "local.optimizer", "output.folder", "output.trackers"),
 }
 """What decides about refusal or costs time is drawn less often, so that many configs run, and soon."""
+
+_OF_TEXT = {
+    f"data.{name}" for name in ("window", "test_share", "tokenizer", "client_pattern", "text_field", "client_field")
+}
+"""What images are refused with is hardly drawn for them."""
 
 _RANK_FACTORS: tuple[tuple[float, ...], ...] = ((1.0,), (2.0,), (1, 2), (1.5, 3.0), (1.0, 2.0, 8.0), (1.0, 1e6))
 

@@ -43,8 +43,8 @@ def open_tfds(
     Example:
         >>> open_tfds("cifar1O", None, "train", "test")
         Traceback (most recent call last):
-        fedhm_jax.errors.ConfigError: data.name is 'cifar1O', but must be 'digits', 'npz', 'folder', 'text', 'jsonl' or \
-a TFDS image-classification set; did you mean 'cifar10'?
+        fedhm_jax.errors.ConfigError: data.name is 'cifar1O', but must be 'digits', 'npz', 'folder', 'text', \
+'jsonl' or a TFDS image-classification set; did you mean 'cifar10'?
     """
     root = None if data_dir is None else data_dir.expanduser()
     with _quiet():
