@@ -30,8 +30,8 @@ class Text(NamedTuple):
             text has no clients of its own.
 
     Example:
-        >>> text_from_strings({"ann": "to be or not to be", "bob": "that is"}, window=4, test_share=0.5)
-        Text('strings': 2 training and 2 test windows of 4 tokens, 12 in the vocabulary, 1 clients)
+        >>> text_from_strings({"ann": "to be or not to be", "bob": "that is it"}, window=4, test_share=0.5)
+        Text('strings': 3 training and 3 test windows of 4 tokens, 11 in the vocabulary, 2 clients)
     """
 
     train_tokens: np.ndarray

@@ -1,6 +1,7 @@
 """Text in files: one text file, a folder of them, or JSON lines."""
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -35,7 +36,7 @@ def read_text_files(path: Path, client_pattern: str | None = None) -> Documents:
         ...     read_text_files(Path(folder))
         {'ann': 'to be'}
     """
-    files = _files_in(path) if path.is_dir() else [path]
+    files = _files_in(path) if os.path.isdir(path) else [path]
     texts = [_read(path, file) for file in files]
     if client_pattern is not None:
         pattern = compile_pattern(client_pattern)
@@ -47,7 +48,7 @@ def read_text_files(path: Path, client_pattern: str | None = None) -> Documents:
             allowed = f"one that matches a line before the text of a client in {str(path)!r}, which it does not"
             raise ConfigError.of("data.client_pattern", client_pattern, allowed)
         return {client: "\n".join(own) for client, own in clients.items()}
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return texts
     return {
         file.relative_to(path).with_suffix("").as_posix(): text for file, text in zip(files, texts, strict=True) if text

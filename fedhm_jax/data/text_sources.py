@@ -1,5 +1,6 @@
 """Loads a text by the name of its source."""
 
+import os
 from pathlib import Path
 
 from fedhm_jax.data.subsets import subset
@@ -61,6 +62,6 @@ def load_text(
     )
     if not any(documents.values() if isinstance(documents, dict) else documents):
         raise ConfigError.of("data.data_dir", str(path), "where text is, and there is none in it")
-    title = path.resolve().name if path.is_dir() else path.stem
+    title = path.resolve().name if os.path.isdir(path) else path.stem
     text = text_from_strings(documents, window=window, test_share=test_share, tokenizer=tokenizer, name=title)
     return subset(text, train_samples, test_samples)

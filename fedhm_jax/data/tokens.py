@@ -1,5 +1,6 @@
 """Strings as numbers: by character, by byte, or by a tokenizer that a file describes."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -75,10 +76,9 @@ def _load(tokenizer: str) -> Any:
     allowed = "'characters', 'bytes' or the path of a Hugging Face tokenizer.json"
     try:
         path = Path(tokenizer).expanduser()
-        is_file = path.is_file()
-    except (RuntimeError, ValueError):  # nobody of that name after ~, or a null character
-        is_file = False
-    if not is_file:
+    except RuntimeError as error:  # nobody of that name after ~
+        raise ConfigError.of("data.tokenizer", tokenizer, allowed) from error
+    if not os.path.isfile(path):
         raise ConfigError.of("data.tokenizer", tokenizer, allowed)
     try:
         from tokenizers import Tokenizer

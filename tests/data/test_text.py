@@ -130,6 +130,11 @@ BAD_STRINGS = [
     ),
     ([""], {}, "data.window is 64, but must be below the length of the longest document's training part, 0 tokens"),
     (["a"], {"tokenizer": "words"}, "data.tokenizer is 'words', but must be 'characters', 'bytes' or the path of a "),
+    (
+        ["a"],
+        {"tokenizer": "x" * 300},
+        f"data.tokenizer is '{'x' * 300}', but must be 'characters', 'bytes' or the path ",
+    ),
     (["a"], {"tokenizer": "a\0b"}, "data.tokenizer is 'a\\x00b', but must be 'characters', 'bytes' or the path of a "),
     (
         ["a"],
@@ -378,6 +383,7 @@ def test_files_that_do_not_fit(tmp_path):
     (tmp_path / "folder").mkdir()
     for place, says in (
         (nowhere, "a file that can be read (No such file or directory: "),
+        (tmp_path / ("x" * 300), "a file that can be read (File name too long: "),
         (latin, "text in UTF-8, and "),
         (empty, "where text is, and there is none in it"),
         (tmp_path / "folder", "a text file, or a folder with .txt files in it"),
