@@ -14,12 +14,13 @@ from fedhm_jax.data.client_data import (
     rows_in_order,
 )
 from fedhm_jax.data.dataset import Dataset
+from fedhm_jax.data.documents import text_from_strings, text_from_tokens
 from fedhm_jax.data.image_file import read_image
 from fedhm_jax.data.own_clients import given, natural
 from fedhm_jax.data.partition import label_counts, partition, partition_unlabelled
 from fedhm_jax.data.sources import load_dataset
 from fedhm_jax.data.subsets import hold_out, without_held_out
-from fedhm_jax.data.text import Text, check_text, decode, text_from_strings, text_from_tokens
+from fedhm_jax.data.text import Text, check_text, decode
 from fedhm_jax.data.text_sources import load_text
 
 __all__ = [

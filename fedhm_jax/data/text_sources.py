@@ -3,8 +3,9 @@
 import os
 from pathlib import Path
 
+from fedhm_jax.data.documents import text_from_strings
 from fedhm_jax.data.subsets import subset
-from fedhm_jax.data.text import Text, text_from_strings
+from fedhm_jax.data.text import Text
 from fedhm_jax.data.text_files import read_json_lines, read_text_files
 from fedhm_jax.errors import ConfigError
 

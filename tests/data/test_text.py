@@ -540,6 +540,7 @@ def test_speakers_of_tiny_shakespeare():
     expected = {client: max(size - round(size / 10) - 1, 0) // 64 for client, size in sizes.items()}
     found = dict(zip(*np.unique(text.train_clients, return_counts=True), strict=True))
     assert found == {client: windows for client, windows in expected.items() if windows > 0}
+    assert (len(found), sum(windows >= 16 for windows in found.values())) == (259, 129)
 
 
 def test_the_examples_of_the_page():
