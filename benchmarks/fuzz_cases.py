@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import hypothesis
 import jax
 
-from benchmarks.fuzz_configs import BASE, FIELDS, configs, tiny_data, write_arrays
+from benchmarks.fuzz_configs import BASE, FIELDS, configs, tiny_data, write_arrays, write_texts
 from fedhm_jax import ConfigError, DivergedError, OutOfMemoryError, SimulationConfig, simulate
 
 Kind = Literal["ran", "refused", "diverged", "out of memory", "failed"]
@@ -51,7 +51,7 @@ def run_case(config: SimulationConfig, scratch: Path) -> Outcome:
 
     Args:
         config: any.
-        scratch: a folder of its own, emptied before the run; an empty file and a file of arrays are put into it.
+        scratch: a folder of its own, emptied before the run; an empty file and some with data are put into it.
 
     Returns:
         The outcome; no exception gets out.
@@ -60,6 +60,7 @@ def run_case(config: SimulationConfig, scratch: Path) -> Outcome:
     scratch.mkdir(parents=True)
     (scratch / "file").touch()
     write_arrays(scratch)
+    write_texts(scratch)
     data = tiny_data() if config.data == BASE.data else None
     with ExitStack() as stack:
         nowhere = stack.enter_context(open(os.devnull, "w"))

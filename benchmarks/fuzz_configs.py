@@ -3,6 +3,7 @@
 The fields are read off the dataclasses, so a new one is drawn from its type until it has a row in `_SENSIBLE`.
 """
 
+import json
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
@@ -108,8 +109,17 @@ def write_arrays(scratch: Path) -> None:
     np.savez(scratch / _ARRAYS, images=images, labels=labels, client=clients, pair=numbers // 2)
 
 
+def write_texts(scratch: Path) -> None:
+    """The text and the JSON lines that configs may name: of two speakers, a few hundred characters each."""
+    said = {"ANN": "to be or not to be, " * 20, "BOB": "that is the question. " * 20}
+    (scratch / _PLAY).write_text("".join(f"{speaker}:\n{text}\n\n" for speaker, text in said.items()))
+    (scratch / _LINES).write_text(
+        "".join(json.dumps({"text": text, "by": speaker}) + "\n" for speaker, text in said.items())
+    )
+
+
 _OWN_CLIENTS = 4
-_ARRAYS = "small.npz"
+_ARRAYS, _PLAY, _LINES = "small.npz", "small.txt", "small.jsonl"
 
 
 @st.composite
@@ -134,6 +144,8 @@ def configs(draw: st.DrawFn, scratch: Path) -> SimulationConfig:
     around = _Around(len(config.tiers.rank_factors), clients, scratch)
     for field in FIELDS:
         share = 0.08 if field.path in _SELDOM else 0.3
+        if field.path in _OF_TEXT and config.data.name not in ("text", "jsonl"):
+            share = 0.02
         if field.path not in ("tiers.rank_factors", "partition.clients") and chance.random() < share:
             config = field.put(config, draw(_sensible(field, around)))
     for field in chance.sample(FIELDS, chance.choice((0, 0, 1, 1, 2))):
@@ -175,6 +187,11 @@ _SELDOM = {
     *("local.schedule", "local.batch_size", "local.optimizer", "output.folder", "output.trackers"),
 }
 """What decides about refusal or costs time is drawn less often, so that many configs run, and soon."""
+
+_OF_TEXT = {
+    f"data.{name}" for name in ("window", "test_share", "tokenizer", "client_pattern", "text_field", "client_field")
+}
+"""What images are refused with is hardly drawn for them."""
 
 _RANK_FACTORS: tuple[tuple[float, ...], ...] = ((1.0,), (2.0,), (1, 2), (1.5, 3.0), (1.0, 2.0, 8.0), (1.0, 1e6))
 
@@ -220,8 +237,11 @@ def _optimizers() -> tuple[str, ...]:
 
 
 _SENSIBLE: Mapping[str, Callable[[_Around], Any]] = {
-    "data.name": lambda _: ("digits", "npz", "folder", "cifar10", "mnist"),
-    "data.data_dir": lambda around: (None, around.scratch / "nowhere", around.scratch / _ARRAYS),
+    "data.name": lambda _: ("digits", "npz", "folder", "cifar10", "mnist", "text", "jsonl"),
+    "data.data_dir": lambda around: (
+        None,
+        *(around.scratch / name for name in ("nowhere", _ARRAYS, _PLAY, _LINES)),
+    ),
     "data.train_split": lambda _: ("train", "test"),
     "data.test_split": lambda _: ("test", "train"),
     "data.train_samples": lambda _: (None, 60, 1437),
@@ -229,6 +249,12 @@ _SENSIBLE: Mapping[str, Callable[[_Around], Any]] = {
     "data.holdout": lambda _: (None, 5, 20),
     "data.cache_dir": lambda around: (None, around.scratch / "cache"),
     "data.client_feature": lambda _: (None, "client", "pair"),
+    "data.window": lambda _: (64, 8, 1, 1000),
+    "data.test_share": lambda _: (0.1, 0.5, 1e-9),
+    "data.tokenizer": lambda around: ("characters", "bytes", f"{around.scratch}/tokenizer.json"),
+    "data.client_pattern": lambda _: (None, "^([A-Z]+):$", "^$", "to be"),
+    "data.text_field": lambda _: ("text", "by", "body"),
+    "data.client_field": lambda _: (None, "by", "writer"),
     "partition.clients": lambda _: (1, 2, 4, 12),
     "partition.alpha": lambda _: (0.5, 1e-6, 0.1, 10.0, 1e6, 1),
     "partition.min_samples": lambda _: (2, 1, 4, 15, 16),

@@ -42,7 +42,17 @@ from fedhm_jax.results import SimulationResult
 
 if TYPE_CHECKING:
     from fedhm_jax.comparison import compare
-    from fedhm_jax.data import ArrayData, Dataset, data_from_arrays, dataset_from_arrays, load_dataset
+    from fedhm_jax.data import (
+        ArrayData,
+        Dataset,
+        Text,
+        data_from_arrays,
+        dataset_from_arrays,
+        load_dataset,
+        load_text,
+        text_from_strings,
+        text_from_tokens,
+    )
     from fedhm_jax.layers import Conv, LowRankConv, LowRankDense, norms
     from fedhm_jax.lowrank import Factors, factorize, recover
     from fedhm_jax.models import build_model
@@ -58,6 +68,7 @@ _HOME = {
     "LowRankConv": "layers",
     "LowRankDense": "layers",
     "Task": "tasks",
+    "Text": "data",
     "TrainedModel": "run",
     "build_model": "models",
     "compare": "comparison",
@@ -66,10 +77,13 @@ _HOME = {
     "factorize": "lowrank",
     "load_dataset": "data",
     "load_run": "run",
+    "load_text": "data",
     "norms": "layers",
     "recover": "lowrank",
     "simulate": "run",
     "simulate_seeds": "run",
+    "text_from_strings": "data",
+    "text_from_tokens": "data",
 }
 
 __all__ = [
@@ -101,6 +115,7 @@ __all__ = [
     "StrategyConfig",
     "Study",
     "Task",
+    "Text",
     "TiersConfig",
     "TrainedModel",
     "Variant",
@@ -112,12 +127,15 @@ __all__ = [
     "factorize",
     "load_dataset",
     "load_run",
+    "load_text",
     "norms",
     "read_config",
     "read_study",
     "recover",
     "simulate",
     "simulate_seeds",
+    "text_from_strings",
+    "text_from_tokens",
     "write_config",
 ]
 

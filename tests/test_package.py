@@ -34,7 +34,7 @@ def test_the_wheel_holds_every_file():
 
 def test_the_package_imports_what_it_declares():
     extras = PYPROJECT["project"]["optional-dependencies"]
-    requirements = [*PYPROJECT["project"]["dependencies"], *extras["privacy"], *extras["trackers"]]
+    requirements = [*PYPROJECT["project"]["dependencies"], *extras["privacy"], *extras["trackers"], *extras["text"]]
     declared = {re.match(r"[\w-]+", requirement)[0].replace("_", "-") for requirement in requirements}
     homes = packages_distributions()
     for path in ROOT.rglob("*.py"):

@@ -132,12 +132,25 @@ def _is_possible_path(path: Path) -> bool:
         return False
 
 
+def _is_pattern(pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError):
+        return False
+    return True
+
+
 def _increases(values: tuple[float, ...]) -> bool:
     return all(left < right for left, right in pairwise(values))
 
 
 _RULES: tuple[_Rule, ...] = (
     *_not_empty("data.name", "data.train_split", "data.test_split", "data.client_feature", "local.optimizer"),
+    *_not_empty("data.tokenizer", "data.client_pattern", "data.text_field", "data.client_field"),
+    _Rule("data.client_pattern", _is_pattern, "a regular expression"),
+    *_at_least(1, "data.window"),
+    *_below_2_31("data.window"),
+    _Rule("data.test_share", lambda share: 0 < share < 1, "a number above 0 and below 1"),
     *_possible_paths("data.data_dir", "data.cache_dir", "model.init", "output.folder"),
     *_at_least(1, "data.train_samples", "data.test_samples", "data.holdout"),
     *_at_least(1, "partition.clients", "partition.min_samples", "partition.classes_per_client"),
@@ -258,6 +271,51 @@ _PRIVACY_RELATIONS: tuple[_Relation, ...] = (
 )
 
 
+_TEXTS = ("text", "jsonl")
+"""Values of data.name that stand for text."""
+
+
+def _left_as_it_is(name: str, needed: Callable[[str], bool], where: str) -> _Relation:
+    """A field of the data that some data sets do not have: there it keeps its default."""
+    default = _value(SimulationConfig(), name)
+    return _Relation(
+        name,
+        lambda config: _value(config, name) == default or needed(config.data.name),
+        f"{'unset' if default is None else repr(default)} {where} (data.name is {{config.data.name!r}})",
+    )
+
+
+_TEXT_RELATIONS: tuple[_Relation, ...] = (
+    _Relation(
+        "data.data_dir",
+        lambda config: config.data.name not in _TEXTS or config.data.data_dir is not None,
+        "where the text is when data.name is {config.data.name!r}",
+    ),
+    *(
+        _left_as_it_is(f"data.{name}", lambda source: source in _TEXTS, "unless data.name is 'text' or 'jsonl'")
+        for name in ("window", "test_share", "tokenizer")
+    ),
+    _left_as_it_is("data.client_pattern", lambda source: source == "text", "unless data.name is 'text'"),
+    *(
+        _left_as_it_is(f"data.{name}", lambda source: source == "jsonl", "unless data.name is 'jsonl'")
+        for name in ("text_field", "client_field")
+    ),
+    *(
+        _left_as_it_is(
+            f"data.{name}", lambda source: source not in _TEXTS, "for a text, whose split is data.test_share"
+        )
+        for name in ("train_split", "test_split")
+    ),
+    _Relation(
+        "partition.method",
+        lambda config: (
+            config.data.name not in _TEXTS or config.partition.method not in ("dirichlet", "dirichlet_equal", "shards")
+        ),
+        "'iid', 'quantity', 'natural' or 'given' for a text, whose samples have no classes",
+    ),
+)
+
+
 _RELATIONS: tuple[_Relation, ...] = (
     _Relation(
         "aggregation.merge",
@@ -275,9 +333,10 @@ _RELATIONS: tuple[_Relation, ...] = (
         lambda config: config.data.name != "npz" or config.data.data_dir is not None,
         "the file of the arrays when data.name is 'npz'",
     ),
+    *_TEXT_RELATIONS,
     _Relation(
         "data.client_feature",
-        lambda config: config.data.client_feature is None or config.data.name not in ("digits", "folder"),
+        lambda config: config.data.client_feature is None or config.data.name not in ("digits", "folder", *_TEXTS),
         "unset when data.name is {config.data.name!r}",
     ),
     _Relation(

@@ -14,12 +14,16 @@ from fedhm_jax.data.client_data import (
     rows_in_order,
 )
 from fedhm_jax.data.dataset import Dataset
+from fedhm_jax.data.documents import text_from_strings, text_from_tokens
 from fedhm_jax.data.image_file import read_image
 from fedhm_jax.data.kinds import AnyData
 from fedhm_jax.data.own_clients import given, natural
-from fedhm_jax.data.partition import label_counts, partition
+from fedhm_jax.data.partition import label_counts, partition, partition_unlabelled
 from fedhm_jax.data.samples import Examples, Images, Windows, normalise, place_images
-from fedhm_jax.data.sources import hold_out, load_dataset, without_held_out
+from fedhm_jax.data.sources import load_dataset
+from fedhm_jax.data.subsets import hold_out, without_held_out
+from fedhm_jax.data.text import Text, check_text, decode
+from fedhm_jax.data.text_sources import load_text
 
 __all__ = [
     "AnyData",
@@ -29,25 +33,32 @@ __all__ = [
     "Dataset",
     "Examples",
     "Images",
+    "Text",
     "Windows",
     "as_images",
+    "check_text",
     "client_by_id",
     "crop_flip",
     "data_from_arrays",
     "dataset_from_arrays",
     "deal_out",
+    "decode",
     "draw_rows",
     "epoch_order",
     "given",
     "hold_out",
     "label_counts",
     "load_dataset",
+    "load_text",
     "natural",
     "normalise",
     "partition",
+    "partition_unlabelled",
     "place_clients",
     "place_images",
     "read_image",
     "rows_in_order",
+    "text_from_strings",
+    "text_from_tokens",
     "without_held_out",
 ]

@@ -4,8 +4,9 @@ from typing import TypeVar
 
 from fedhm_jax.data.array_data import ArrayData
 from fedhm_jax.data.dataset import Dataset
+from fedhm_jax.data.text import Text
 
-AnyData = Dataset | ArrayData
-"""Images with a class each, or samples of any kind."""
+AnyData = Dataset | Text | ArrayData
+"""Images with a class each, text, or samples of any kind."""
 
 DataT = TypeVar("DataT", bound=AnyData)

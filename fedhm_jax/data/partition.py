@@ -63,6 +63,46 @@ def partition(
     return methods[method]()
 
 
+def partition_unlabelled(
+    method: str, samples: int, *, clients: int, alpha: float, min_samples: int, seed: int
+) -> list[np.ndarray]:
+    """Deals samples without classes out, such as windows of a text, as `partition` does where classes do not matter.
+
+    Args:
+        method: "iid" or "quantity".
+        samples: their number.
+        clients: number of clients.
+        alpha: concentration of the Dirichlet draw (quantity).
+        min_samples: floor on a client's number of samples (quantity).
+        seed: seed of every draw.
+
+    Returns:
+        One array of sample indices per client.
+
+    Raises:
+        ConfigError: the method needs classes, or an option cannot be met by the data.
+
+    Example:
+        >>> parts = partition_unlabelled("iid", 10, clients=4, alpha=1.0, min_samples=1, seed=0)
+        >>> [part.size for part in parts]
+        [3, 3, 2, 2]
+    """
+    if method not in ("iid", "quantity"):
+        allowed = "'iid', 'quantity', 'natural' or 'given' for samples without classes"
+        raise ConfigError.of("partition.method", method, allowed)
+    labels = np.zeros(samples, np.int32)
+    return partition(
+        method,
+        labels,
+        1,
+        clients=clients,
+        alpha=alpha,
+        min_samples=min_samples,
+        classes_per_client=1,
+        seed=seed,
+    )
+
+
 def iid(labels: np.ndarray, clients: int, seed: int) -> list[np.ndarray]:
     """Shuffles all samples and deals them out evenly; sizes differ by at most one.
 

@@ -11,13 +11,17 @@ from fedhm_jax.data import (
     AnyData,
     ArrayData,
     Dataset,
+    Text,
+    check_text,
     data_from_arrays,
     dataset_from_arrays,
     given,
     hold_out,
     load_dataset,
+    load_text,
     natural,
     partition,
+    partition_unlabelled,
     without_held_out,
 )
 from fedhm_jax.errors import ConfigError
@@ -68,7 +72,20 @@ def build_dataset(data: DataConfig, handed_over: AnyData | None) -> AnyData:
         ConfigError: the data set is missing, unusable or too small.
     """
     dataset: AnyData
-    if handed_over is None:
+    if handed_over is None and data.name in ("text", "jsonl"):
+        dataset = load_text(
+            data.name,
+            data_dir=data.data_dir,
+            window=data.window,
+            test_share=data.test_share,
+            tokenizer=data.tokenizer,
+            client_pattern=data.client_pattern,
+            text_field=data.text_field,
+            client_field=data.client_field,
+            train_samples=data.train_samples,
+            test_samples=data.test_samples,
+        )
+    elif handed_over is None:
         dataset = load_dataset(
             data.name,
             data_dir=data.data_dir,
@@ -88,8 +105,11 @@ def _checked(handed_over: AnyData) -> AnyData:
     """Data put together by hand pass the same checks as arrays."""
     if isinstance(handed_over, ArrayData):
         return data_from_arrays(*handed_over[:4], name=handed_over.name, clients=handed_over.train_clients)
+    if isinstance(handed_over, Text):
+        check_text(handed_over)
+        return handed_over
     if not isinstance(handed_over, Dataset):
-        allowed = "of fedhm_jax.dataset_from_arrays or fedhm_jax.data_from_arrays"
+        allowed = "of fedhm_jax.dataset_from_arrays, text_from_strings, text_from_tokens or data_from_arrays"
         raise ConfigError(f"data is of type {type(handed_over).__name__}, but must be {allowed}")
     arrays, owners = handed_over[:4], handed_over.train_clients
     dataset = dataset_from_arrays(*arrays, classes=handed_over.classes, name=handed_over.name, clients=owners)
@@ -130,13 +150,19 @@ def deal(
         return natural(dataset.train_clients, dealing.clients, dealing.min_samples, seed)
     clients = number_of_clients(dealing)
     assert clients is not None  # as it is only where the data tell
-    if not isinstance(dataset, Dataset) and dealing.method not in ("iid", "quantity"):
-        allowed = f"'iid', 'quantity', 'natural' or 'given' for samples of no class, as {dataset.name!r}"
-        raise ConfigError.of("partition.method", dealing.method, allowed)
+    if not isinstance(dataset, Dataset):
+        return partition_unlabelled(
+            dealing.method,
+            dataset.train_size,
+            clients=clients,
+            alpha=dealing.alpha,
+            min_samples=dealing.min_samples,
+            seed=seed,
+        )
     return partition(
         dealing.method,
-        dataset.train_labels if isinstance(dataset, Dataset) else np.zeros(dataset.train_size, np.int32),
-        dataset.classes if isinstance(dataset, Dataset) else 1,
+        dataset.train_labels,
+        dataset.classes,
         clients=clients,
         alpha=dealing.alpha,
         min_samples=dealing.min_samples,

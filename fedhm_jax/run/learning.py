@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedhm_jax.config import LocalConfig, SimulationConfig
-from fedhm_jax.data import AnyData, ArrayData, Dataset, Examples, crop_flip, label_counts, place_images
+from fedhm_jax.data import AnyData, ArrayData, Dataset, Examples, Text, Windows, crop_flip, label_counts, place_images
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.strategies import Setting
-from fedhm_jax.tasks import CLASSIFICATION, Batch, Task
+from fedhm_jax.tasks import CLASSIFICATION, Batch, Task, next_token
 
 _BATCH = 2
 
@@ -59,6 +59,10 @@ def learning_of(dataset: AnyData, local: LocalConfig, given: Task | None) -> Lea
         return Learning(task, inputs, targets, dataset.classes, dataset.classes)
     if local.augmentation != "none":
         raise ConfigError.of("local.augmentation", local.augmentation, "'none' for samples that are no images")
+    if isinstance(dataset, Text):
+        task = next_token(dataset.window, characters=dataset.by_character) if given is None else given
+        tokens = jax.ShapeDtypeStruct((_BATCH, dataset.window), jnp.int32)
+        return Learning(task, tokens, tokens, len(dataset.vocabulary), 1)
     if given is None:
         raise ConfigError("task is not given, but must be for data from data_from_arrays: simulate(data=..., task=...)")
     inputs, targets = (
@@ -143,6 +147,9 @@ def samples_on_device(dataset: AnyData) -> tuple[Any, Any]:
     Returns:
         Both, on the default device.
     """
+    if isinstance(dataset, Text):
+        train_tokens, test_tokens, train_starts, test_starts = map(jnp.asarray, dataset[:4])
+        return Windows(train_tokens, train_starts), Windows(test_tokens, test_starts)
     if isinstance(dataset, ArrayData):
         arrays = jax.tree.map(jnp.asarray, dataset[:4])
         return Examples(*arrays[:2]), Examples(*arrays[2:])

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedhm_jax.data import AnyData, Dataset, as_images, normalise
+from fedhm_jax.data import AnyData, Dataset, Text, as_images, normalise
 from fedhm_jax.errors import ConfigError
 
 
@@ -101,7 +101,51 @@ class ArrayInputs(NamedTuple):
         return {"input_shape": json.dumps(self.shape), "input_dtype": self.dtype}
 
 
-ModelInputs = ImageInputs | ArrayInputs
+class TokenInputs(NamedTuple):
+    """Windows of a text.
+
+    Attributes:
+        window: most tokens of a window.
+        vocabulary: a string for each token.
+    """
+
+    window: int
+    vocabulary: tuple[str, ...]
+
+    @property
+    def batch(self) -> jax.ShapeDtypeStruct:
+        """Shape and dtype of two of the module's inputs."""
+        return jax.ShapeDtypeStruct((2, self.window), jnp.int32)
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """What `prepared` needs beside the samples."""
+        return ()
+
+    def checked(self, given: Any) -> np.ndarray:
+        """Rows of tokens, as int32."""
+        tokens, size = np.asarray(given), len(self.vocabulary)
+        fits = tokens.ndim == 2 and tokens.size and tokens.shape[1] <= self.window
+        if not fits or not np.issubdtype(tokens.dtype, np.integer):
+            raise ConfigError(
+                f"tokens is of shape {tokens.shape} and type {tokens.dtype}, but must be (samples, tokens) integers, "
+                f"at most {self.window} tokens a sample"
+            )
+        if tokens.min() < 0 or tokens.max() >= size:
+            outside = tokens.max() if tokens.max() >= size else tokens.min()
+            raise ConfigError(f"tokens holds the token {outside}, but must hold tokens from 0 to {size - 1}")
+        return tokens.astype(np.int32)
+
+    def prepared(self, tokens: jax.Array) -> jax.Array:
+        """What the module reads."""
+        return tokens
+
+    def about(self) -> dict[str, str]:
+        """Metadata of the model's file."""
+        return {"window": str(self.window), "vocabulary": json.dumps(self.vocabulary)}
+
+
+ModelInputs = ImageInputs | TokenInputs | ArrayInputs
 
 
 def inputs_of(dataset: AnyData, samples: Any) -> ModelInputs:
@@ -117,6 +161,8 @@ def inputs_of(dataset: AnyData, samples: Any) -> ModelInputs:
     if isinstance(dataset, Dataset):
         mean, std = (np.asarray(array.addressable_data(0)) for array in (samples.mean, samples.std))
         return ImageInputs(dataset.train_images.shape[1:], mean, std, dataset.class_names)
+    if isinstance(dataset, Text):
+        return TokenInputs(dataset.window, dataset.vocabulary)
     return ArrayInputs(dataset.train_inputs.shape[1:], dataset.train_inputs.dtype.name)
 
 
@@ -137,4 +183,6 @@ def inputs_from(about: Mapping[str, str]) -> ModelInputs:
             np.array(json.loads(about["std"]), np.float32),
             None if names is None else tuple(json.loads(names)),
         )
+    if "vocabulary" in about:
+        return TokenInputs(int(about["window"]), tuple(json.loads(about["vocabulary"])))
     return ArrayInputs(tuple(json.loads(about["input_shape"])), about["input_dtype"])

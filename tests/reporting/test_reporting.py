@@ -19,7 +19,7 @@ from fedhm_jax.errors import ConfigError
 from fedhm_jax.reporting.figures import partition_figure, training_figure
 from fedhm_jax.reporting.progress import mean_train_loss, round_progress
 from fedhm_jax.reporting.run_report import reporting
-from fedhm_jax.reporting.tables import metrics_table, cost_table
+from fedhm_jax.reporting.tables import cost_table, metrics_table
 from fedhm_jax.reporting.units import format_bytes, format_count
 from fedhm_jax.results import RunPlan, SimulationResult, TierCost
 
