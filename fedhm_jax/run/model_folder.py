@@ -159,8 +159,9 @@ def _method(
     module = module_of(config, outputs, model)
     variables = check_model(module, inputs, outputs)
     tiers = make_tiers(config.tiers.rank_factors, config.tiers.shares, config.tiers.counts)
-    # No prediction depends on the task.
-    setting = build_setting(config, module, inputs, variables, tiers, CLASSIFICATION, mean_samples=1.0)
+    # No prediction depends on the task, and of samples without classes no classifier's rows are anybody's own.
+    task = CLASSIFICATION._replace(has_classes="image_shape" in about)
+    setting = build_setting(config, module, inputs, variables, tiers, task, mean_samples=1.0)
     return setting, build_strategy(config, setting, chosen_builder(config, strategy))
 
 
