@@ -1,6 +1,7 @@
 """What models are made of: layers that compute with whole or factorized kernels, norms and pooling."""
 
 from fedhm_jax.layers.convolution import ConvMethod
+from fedhm_jax.layers.embedding import Embedding
 from fedhm_jax.layers.lowrank import Conv, LowRankConv, LowRankDense
 from fedhm_jax.layers.norms import NORMS
 from fedhm_jax.layers.pooling import max_pool
@@ -9,6 +10,7 @@ __all__ = [
     "NORMS",
     "Conv",
     "ConvMethod",
+    "Embedding",
     "LowRankConv",
     "LowRankDense",
     "max_pool",
