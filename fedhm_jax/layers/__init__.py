@@ -3,7 +3,7 @@
 from fedhm_jax.layers.convolution import ConvMethod
 from fedhm_jax.layers.embedding import Embedding
 from fedhm_jax.layers.lowrank import Conv, LowRankConv, LowRankDense
-from fedhm_jax.layers.norms import NORMS
+from fedhm_jax.layers.norms import NORMS, LayerNorm
 from fedhm_jax.layers.pooling import max_pool
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Conv",
     "ConvMethod",
     "Embedding",
+    "LayerNorm",
     "LowRankConv",
     "LowRankDense",
     "max_pool",

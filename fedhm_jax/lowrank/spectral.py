@@ -35,11 +35,13 @@ def spectral_norm(factors: Factors) -> jax.Array:
     """
     left = factors.v.reshape(-1, factors.rank)
     right = jnp.moveaxis(factors.u, -2, 0).reshape(factors.rank, -1)
-    square = _product(_product(left.T, left), _product(right, right.T))
+    # Of unit length, since squares of squares leave the range of single precision soon.
+    v, u = _unit(left), _unit(right)
+    square = _product(_product(v.T, v), _product(u, u.T))
     power = lax.fori_loop(0, _SQUARINGS, lambda _, power: _unit(_product(power, power)), _unit(square))
     trace = jnp.trace(power)
     eigenvalue = (square.T * power).sum() / jnp.where(trace == 0, 1, trace)
-    return jnp.sqrt(jnp.maximum(eigenvalue, 0))
+    return jnp.sqrt(jnp.maximum(eigenvalue, 0)) * jnp.linalg.norm(left) * jnp.linalg.norm(right)
 
 
 def _unit(matrix: jax.Array) -> jax.Array:

@@ -11,12 +11,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fedhm_jax.layers import LowRankDense
+from fedhm_jax.layers import LayerNorm, LowRankDense
 from fedhm_jax.models.depth import Stage
 
 # Branches begin with the spread of what they read, which the residual connections add up.
 _Dense = partial(LowRankDense, kernel_init=nn.initializers.lecun_normal())
-LayerNorm = partial(nn.LayerNorm, epsilon=1e-5)
 
 
 def block_stages(depth: int, heads: int, *, causal: bool) -> tuple[Stage, ...]:
@@ -116,7 +115,7 @@ def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, *, causal: bo
 
     Source: Vaswani et al., Attention Is All You Need (1706.03762), equation 1.
     """
-    exact = jnp.promote_types(queries.dtype, jnp.float32)
+    exact = queries.dtype if jnp.finfo(queries.dtype).bits >= 32 else jnp.float32
     scores = jnp.einsum("bqhc,bkhc->bhqk", queries, keys, preferred_element_type=exact)
     scores = scores / math.sqrt(queries.shape[-1])
     if causal:

@@ -140,17 +140,13 @@ def _layers_in_order(module: nn.Module, images: jax.ShapeDtypeStruct) -> tuple[l
     with nn.intercept_methods(note):
         variables = jax.eval_shape(module.init, jax.random.key(0), images)
     params = named_leaves(variables["params"])
-    layers = [
-        _Layer(
-            path,
-            layer,
-            *params[f"{path}/kernel"].shape[-2:],
-            input_groups=getattr(layer, "input_groups", 1),
-            output_groups=getattr(layer, "output_groups", 1),
-        )
-        for path, layer in calls.items()
-    ]
-    return layers, params
+    return [_layer(path, layer, params[f"{path}/kernel"].shape) for path, layer in calls.items()], params
+
+
+def _layer(path: str, module: nn.Module, kernel_shape: tuple[int, ...]) -> _Layer:
+    inputs, features = kernel_shape[-2:]
+    groups = getattr(module, "input_groups", 1), getattr(module, "output_groups", 1)
+    return _Layer(path, module, inputs, features, *groups)
 
 
 def kept_channels(channels: int, width: float) -> int:
