@@ -173,7 +173,8 @@ _SELDOM = {
         "data.test_samples",
         "data.holdout",
     ),
-    *("partition.min_samples", "model.name", "model.full_rank_blocks", "model.init", "tiers.shares", "tiers.counts"),
+    *("partition.min_samples", "model.name", "model.full_rank_blocks", "model.init"),
+    *("model.width", "model.depth", "model.heads", "tiers.shares", "tiers.counts"),
     *(
         "strategy.builder",
         "strategy.widths",
@@ -260,9 +261,13 @@ _SENSIBLE: Mapping[str, Callable[[_Around], Any]] = {
     "partition.min_samples": lambda _: (2, 1, 4, 15, 16),
     "partition.classes_per_client": lambda _: (1, 2, 3),
     # the larger ones compile for long
-    "model.name": lambda _: ("mlp", "cnn") * 6 + ("resnet8",),
+    "model.name": lambda _: ("mlp", "cnn") * 6 + ("resnet8", "vit"),
     "model.full_rank_blocks": lambda _: (None, 0, 1, 3),
     "model.init": lambda around: (None, around.scratch / "nowhere.safetensors", around.scratch / "file"),
+    # another value is refused for most models
+    "model.width": lambda _: (128, 128, 8, 12),
+    "model.depth": lambda _: (4, 4, 1),
+    "model.heads": lambda _: (4, 4, 1, 2),
     "model.hidden": lambda _: ((16,), (4,), (24, 12), (), (1,), (7, 3)),
     "tiers.rank_factors": lambda _: _RANK_FACTORS,
     "tiers.shares": lambda around: (None, (1 / around.tiers,) * around.tiers, (1.0, *(0.0,) * (around.tiers - 1))),
@@ -345,6 +350,7 @@ _NUMBERS: tuple[Any, ...] = (
 _TEXTS = ("", " ", "nope", "Digits", "äöü", "a/b/c", "../x", "a:9.9.9", "a:b:c", "x" * 5000, "nul\0l", "train[:5%]")
 _LEFT_OUT = {
     # these run, for ever or without end in sight
+    "model.depth": lambda value: isinstance(value, int) and value > 2,
     "server.rounds": lambda value: isinstance(value, int) and value > 2,
     "local.epochs": lambda value: isinstance(value, int) and 2 < value < 2**31,
     "local.steps": lambda value: isinstance(value, int) and 2 < value < 2**31,

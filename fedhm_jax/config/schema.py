@@ -76,14 +76,20 @@ class PartitionConfig:
 class ModelConfig:
     """The full-rank model that the server holds."""
 
-    name: Literal["mlp", "cnn", "resnet8", "resnet20", "resnet18", "resnet34"] = "cnn"
-    """Architecture; the ResNets are in their CIFAR form (3x3 stem, no max-pool)."""
+    name: Literal["mlp", "cnn", "resnet8", "resnet20", "resnet18", "resnet34", "vit", "decoder"] = "cnn"
+    """Architecture; the ResNets are in their CIFAR form (3x3 stem, no max-pool). vit: transformer on patches of 4x4 pixels. decoder: transformer on text."""
     norm: Literal["none", "group", "batch_static", "batch_test"] | None = None
-    """Normalisation. batch_static: batch norm, statistics re-estimated on training data before evaluation. batch_test: statistics of the test batch itself. Unset: batch_static for ResNets, none otherwise."""
+    """Normalisation. batch_static: batch norm, statistics re-estimated on training data before evaluation. batch_test: statistics of the test batch itself. Unset: batch_static for ResNets, none otherwise; transformers have layer norms and leave it unset."""
     full_rank_blocks: int | None = None
     """Leading residual blocks kept full rank (ResNets only); the paper's hybrid depth if unset: 1 for resnet18, 7 for resnet34, 0 for resnet8 and resnet20."""
     hidden: tuple[int, ...] = (128, 128)
     """Widths of the hidden layers (mlp only)."""
+    width: int = 128
+    """Channels of each position, a multiple of heads (vit and decoder only)."""
+    depth: int = 4
+    """Number of blocks (vit and decoder only)."""
+    heads: int = 4
+    """Heads of each block's attention (vit and decoder only)."""
     init: Path | None = None
     """Model file (safetensors) of a finished run, as fedhm export writes it, to start from; parameters are drawn from server.seed if unset."""
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from fedhm_jax.config.clients import check_clients, number_of_clients
 from fedhm_jax.config.field_types import check_types
-from fedhm_jax.config.schema import SimulationConfig
+from fedhm_jax.config.schema import ModelConfig, SimulationConfig
 from fedhm_jax.errors import ConfigError
 
 
@@ -156,6 +156,7 @@ _RULES: tuple[_Rule, ...] = (
     *_at_least(1, "partition.clients", "partition.min_samples", "partition.classes_per_client"),
     *_positive("partition.alpha"),
     *_at_least(0, "model.full_rank_blocks"),
+    *_at_least(1, "model.width", "model.depth", "model.heads"),
     _Rule("model.hidden", lambda widths: all(width >= 1 for width in widths), "integers of at least 1"),
     _Rule("model.hidden", lambda widths: all(width < 2**31 for width in widths), "integers below 2**31"),
     _Rule(
@@ -203,7 +204,7 @@ _RULES: tuple[_Rule, ...] = (
     *_all_within(1e-30, "devices.flops", "devices.download", "devices.upload"),
     *_all_within(0, "devices.latency"),
     _Rule("privacy.noise_multiplier", lambda value: 1e-6 <= value <= 1e6, "a number from 1e-6 to 1e6"),
-    *_below_2_31("local.epochs", "local.steps", "server.rounds"),
+    *_below_2_31("local.epochs", "local.steps", "server.rounds", "model.width"),
     *_fits_32_bits("local.learning_rate", "local.weight_decay", "local.frobenius_decay", "local.proximal"),
     *_fits_32_bits(
         "strategy.distillation", "local.clip", "aggregation.clip", "aggregation.reject", "server.learning_rate"
@@ -211,6 +212,19 @@ _RULES: tuple[_Rule, ...] = (
     *_at_least(1, "evaluation.every", "evaluation.batch_size", "evaluation.statistics_samples"),
     *_at_least(1, "checkpoint.every", "checkpoint.keep"),
 )
+
+
+def _is_transformer(model: ModelConfig) -> bool:
+    return model.name in ("vit", "decoder")
+
+
+def _of_transformers(name: str) -> _Relation:
+    default = getattr(ModelConfig(), name)
+    return _Relation(
+        f"model.{name}",
+        lambda config: _is_transformer(config.model) or getattr(config.model, name) == default,
+        f"left at {default} unless model.name is 'vit' or 'decoder' (model.name is {{config.model.name!r}})",
+    )
 
 
 def _one_or_per_tier(name: str) -> _Relation:
@@ -343,6 +357,17 @@ _RELATIONS: tuple[_Relation, ...] = (
         "model.full_rank_blocks",
         lambda config: config.model.full_rank_blocks is None or config.model.name.startswith("resnet"),
         "unset unless model.name is a ResNet (model.name is {config.model.name!r})",
+    ),
+    *(_of_transformers(name) for name in ("width", "depth", "heads")),
+    _Relation(
+        "model.width",
+        lambda config: not _is_transformer(config.model) or config.model.width % config.model.heads == 0,
+        "a multiple of model.heads (model.heads is {config.model.heads})",
+    ),
+    _Relation(
+        "model.norm",
+        lambda config: config.model.norm is None or not _is_transformer(config.model),
+        "unset when model.name is {config.model.name!r}, which has layer norms",
     ),
     _Relation(
         "model.norm",

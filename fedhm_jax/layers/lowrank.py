@@ -35,6 +35,26 @@ def _kernel(
     return module.param("kernel", lambda key: factorize(init(key, shape, jnp.float32), rank))
 
 
+def whole_kernel(module: nn.Module, init: Initializer, shape: tuple[int, ...]) -> jax.Array:
+    """The kernel of a layer that no tier factorizes, as the parameter tree holds it.
+
+    Args:
+        module: the layer.
+        init: initializer of the kernel.
+        shape: of the whole kernel; a narrower model's has fewer outputs, its last axis.
+
+    Returns:
+        The kernel.
+
+    Raises:
+        ValueError: the tree holds factors, or another number of inputs.
+    """
+    kernel = _kernel(module, init, shape)
+    if isinstance(kernel, Factors):
+        raise ValueError(f"{'/'.join((*module.path, 'kernel'))} is factorized, but its layer keeps it whole")
+    return kernel
+
+
 def _add_bias(module: nn.Module, outputs: jax.Array) -> jax.Array:
     bias = module.param("bias", nn.initializers.zeros_init(), (outputs.shape[-1],), jnp.float32)
     return outputs + bias.reshape((1,) * (outputs.ndim - 1) + (-1,))
@@ -50,6 +70,9 @@ class LowRankDense(nn.Module):
         rank: rank of the factors created by ``init``; None creates the whole kernel, as a simulation needs it.
         use_bias: add a bias after the product.
         kernel_init: initializer of the whole kernel.
+        input_groups: groups of channels that the inputs consist of, such as the heads of attention; a narrower model
+            keeps the leading channels of each.
+        output_groups: the same of the outputs.
 
     Example:
         >>> layer = LowRankDense(features=3, rank=2)
@@ -64,6 +87,8 @@ class LowRankDense(nn.Module):
     rank: int | None = None
     use_bias: bool = True
     kernel_init: Initializer = nn.initializers.he_normal()
+    input_groups: int = 1
+    output_groups: int = 1
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
@@ -171,9 +196,7 @@ class Conv(nn.Module):
             (batch, out_height, out_width, features).
         """
         shape = (*self.kernel_size, images.shape[-1], self.features)
-        kernel = _kernel(self, self.kernel_init, shape)
-        if isinstance(kernel, Factors):
-            raise ValueError(f"{'/'.join((*self.path, 'kernel'))} is factorized, but its layer keeps it whole")
+        kernel = whole_kernel(self, self.kernel_init, shape)
         padding = _explicit_padding(self.padding, images.shape[1:3], self.kernel_size, self.strides)
         outputs = conv2d(images, kernel, self.strides, padding, self.method)
         return _add_bias(self, outputs) if self.use_bias else outputs

@@ -6,6 +6,8 @@
 - ``batch_test``: batch statistics in training and in evaluation, so a prediction depends on its test batch (the FedHM
   snapshot's way).
 - ``none``: the identity.
+
+`LayerNorm` is that of transformers, which have no other.
 """
 
 import math
@@ -194,6 +196,32 @@ class GroupNorm(nn.Module):
     def __call__(self, inputs: jax.Array, *, mask: jax.Array | None, train: bool) -> jax.Array:
         """Normalises each sample; ``mask`` and ``train`` make no difference."""
         return nn.GroupNorm(num_groups=math.gcd(8, inputs.shape[-1]), epsilon=1e-5)(inputs)
+
+
+class LayerNorm(nn.Module):
+    """``y = scale * (x - mean) / sqrt(variance + epsilon) + bias`` with the moments of each position's channels, in at
+    least float32.
+
+    Attributes:
+        epsilon: added to the variance.
+
+    Example:
+        >>> layer = LayerNorm()
+        >>> layer.apply(layer.init(jax.random.key(0), jnp.ones((1, 2))), jnp.array([[1.0, 3.0]])).round(2).tolist()
+        [[-1.0, 1.0]]
+
+    Source: Ba, Kiros and Hinton, Layer Normalization (1607.06450).
+    """
+
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """Normalises (batch, ..., channels) over the channels."""
+        values, (scale, bias) = _at_least_float32(inputs), _scale_and_bias(self, inputs)
+        centred = values - values.mean(-1, keepdims=True)
+        normal = centred * lax.rsqrt(lax.square(centred).mean(-1, keepdims=True) + self.epsilon)
+        return (normal * _per_channel(scale, values) + _per_channel(bias, values)).astype(inputs.dtype)
 
 
 class NoNorm(nn.Module):

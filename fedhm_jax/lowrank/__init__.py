@@ -15,6 +15,7 @@ from fedhm_jax.lowrank.decomposition import (
     with_factors,
 )
 from fedhm_jax.lowrank.segments import Segment, input_basis, rank_segments, restrict, segment_of, split
+from fedhm_jax.lowrank.spectral import spectral_norm
 from fedhm_jax.lowrank.truncation import DecompositionMethod, fastest_decomposition
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "recover_tree",
     "restrict",
     "segment_of",
+    "spectral_norm",
     "split",
     "truncate",
     "whole_shape",

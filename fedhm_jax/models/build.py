@@ -4,8 +4,10 @@ from flax import linen as nn
 
 from fedhm_jax.layers import ConvMethod
 from fedhm_jax.models.cnn import CNN
+from fedhm_jax.models.decoder import Decoder
 from fedhm_jax.models.mlp import MLP
 from fedhm_jax.models.resnet import ResNet
+from fedhm_jax.models.vit import ViT
 
 # blocks per stage, width of the first stage, leading full-rank blocks of the paper's hybrid depth
 RESNETS = {
@@ -23,16 +25,26 @@ def build_model(
     norm: str | None = None,
     full_rank_blocks: int | None = None,
     hidden: tuple[int, ...] = (128, 128),
+    width: int = 128,
+    depth: int = 4,
+    heads: int = 4,
+    window: int = 64,
     convolution: ConvMethod = "auto",
 ) -> nn.Module:
     """The model of a given name.
 
     Args:
-        name: ``mlp``, ``cnn``, ``resnet8``, ``resnet20``, ``resnet18`` or ``resnet34``.
-        classes: number of outputs.
+        name: ``mlp``, ``cnn``, ``resnet8``, ``resnet20``, ``resnet18``, ``resnet34``, ``vit`` or
+            ``decoder``.
+        classes: number of outputs; a decoder's symbols.
         norm: a name in `fedhm_jax.layers.norms.NORMS`; None for ``batch_static`` in ResNets and ``none`` elsewhere.
+            Transformers have layer norms and do not look at it.
         full_rank_blocks: leading residual blocks kept whole; None for the paper's hybrid depth.
         hidden: widths of an MLP's hidden layers.
+        width: channels of a transformer.
+        depth: number of a transformer's blocks.
+        heads: of a transformer's attention, a number that divides the width.
+        window: most symbols that a decoder reads.
         convolution: how convolutions are computed, see `fedhm_jax.layers.convolution`.
 
     Returns:
@@ -49,11 +61,15 @@ def build_model(
         return MLP(classes, hidden=hidden, norm=norm or "none")
     if name == "cnn":
         return CNN(classes, norm=norm or "none", convolution=convolution)
-    blocks, width, hybrid_depth = RESNETS[name]
+    if name == "vit":
+        return ViT(classes, width, depth, heads, convolution=convolution)
+    if name == "decoder":
+        return Decoder(classes, width, depth, heads, window)
+    blocks, first_width, hybrid_depth = RESNETS[name]
     return ResNet(
         classes,
         blocks,
-        width,
+        first_width,
         full_rank_blocks=hybrid_depth if full_rank_blocks is None else full_rank_blocks,
         norm=norm or "batch_static",
         convolution=convolution,

@@ -24,7 +24,7 @@ class Stage(Protocol):
 
 
 class Step(NamedTuple):
-    """A separable convolution of a head, in place of a stage that it goes without.
+    """A separable convolution of a head, in place of a stage that it goes without and that changes an image's shape.
 
     Attributes:
         features: output channels.
@@ -83,7 +83,7 @@ def exits_of(module: nn.Module, images: jax.ShapeDtypeStruct) -> tuple[Exit, ...
         return tuple(
             Step(after.shape[-1], 2 if after.shape[1] < before.shape[1] else 1)
             for before, after in pairs
-            if after.ndim == 4
+            if after.ndim == 4 and after.shape != before.shape
         )
 
     return tuple(

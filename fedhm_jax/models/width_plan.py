@@ -1,11 +1,12 @@
 """Which axes of which parameters hold hidden channels, and what a narrower model keeps of them.
 
 A narrower model is the same module with smaller kernels in its parameter tree. Every hidden channel axis keeps the same
-share, so layers go on fitting together; the images' channels and the classes stay whole. Behind a flattening, an axis
-holds the channels of every pixel, channels varying fastest; each pixel's channels are sliced alike.
+share, so layers go on fitting together; the images' channels, the symbols and the classes stay whole. Behind a
+flattening, an axis holds the channels of every pixel, channels varying fastest; each pixel's channels are sliced alike.
+So are those of each head of attention: a narrower model has as many heads.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from fedhm_jax.layers import Conv, LowRankConv, LowRankDense
+from fedhm_jax.layers import Conv, Embedding, LowRankConv, LowRankDense
 from fedhm_jax.tree import Params, map_named, named_leaves
 
 
@@ -21,7 +22,7 @@ class ChannelAxis(NamedTuple):
     """An axis of a parameter that holds hidden channels.
 
     Attributes:
-        pixels: how many times the channels follow one another (more than 1 behind a flattening).
+        pixels: how many times the channels follow one another (more than 1 behind a flattening, and in heads).
         channels: number of channels at full width.
     """
 
@@ -34,16 +35,25 @@ WidthPlan = Mapping[str, tuple[ChannelAxis | None, ...]]
 
 
 class _Layer(NamedTuple):
+    """A layer with a kernel, and the groups of channels that its inputs and outputs say they consist of."""
+
     path: str
+    module: nn.Module
     inputs: int
     features: int
-    convolution: bool
+    input_groups: int
+    output_groups: int
+
+    @property
+    def outputs(self) -> ChannelAxis:
+        return ChannelAxis(self.output_groups, self.features // self.output_groups)
 
 
 def plan_widths(module: nn.Module, images: jax.ShapeDtypeStruct) -> WidthPlan:
     """The hidden channel axes of a model, read off a dry run.
 
-    The layer called first reads the images and the layer called last gives the logits; everything between is hidden.
+    The layer called first reads the images and the layer called last gives the logits; everything between is hidden. An
+    `Embedding` reads no channels wherever it stands.
 
     Args:
         module: made of this package's layers, norms, and `flax.linen.Dense` as its last layer.
@@ -69,25 +79,39 @@ def plan_widths(module: nn.Module, images: jax.ShapeDtypeStruct) -> WidthPlan:
         raise ValueError("it has no convolution or dense layer")
     plan: dict[str, tuple[ChannelAxis | None, ...]] = {}
     for index, layer in enumerate(layers):
-        last = index == len(layers) - 1
-        before = layers[max(index - 1, 0)]
-        flattened = before.convolution and not layer.convolution and layer.inputs % before.features == 0
-        channels = before.features if flattened else layer.inputs
-        if index > 0 and channels not in {earlier.features for earlier in layers[:index]}:
-            raise ValueError(f"the {layer.inputs} inputs of {layer.path} are not the outputs of one layer")
-        inputs = None if index == 0 else ChannelAxis(layer.inputs // channels, channels)
-        outputs = None if last else ChannelAxis(1, layer.features)
-        plan[f"{layer.path}/kernel"] = ((None, None) if layer.convolution else ()) + (inputs, outputs)
+        outputs = None if index == len(layers) - 1 else layer.outputs
+        plan[f"{layer.path}/kernel"] = (*_taps(layer), _inputs(layer, layers[:index]), outputs)
         plan[f"{layer.path}/bias"] = (outputs,)
-    hidden = {layer.features for layer in layers[:-1]}
+    hidden = {layer.outputs for layer in layers[:-1]}
     for path, leaf in params.items():
-        if path not in plan and leaf.ndim == 1 and leaf.size in hidden:
+        if path not in plan and leaf.ndim == 1 and ChannelAxis(1, leaf.size) in hidden:
             plan[path] = (ChannelAxis(1, leaf.size),)
         elif path not in plan:
             kernel = params.get(f"{path.rpartition('/')[0]}/kernel")
             instead = "" if kernel is None or kernel.ndim < 4 else "; fedhm_jax.Conv in place of nn.Conv does"
             raise ValueError(f"it does not say which axes of {path} are hidden channels{instead}")
     return {path: plan[path] for path in params}
+
+
+def _taps(layer: _Layer) -> tuple[None, ...]:
+    return (None, None) if _is_convolution(layer) else ()
+
+
+def _inputs(layer: _Layer, earlier: Sequence[_Layer]) -> ChannelAxis | None:
+    """What the inputs of a layer are: channels of an earlier one, or nothing that could be sliced."""
+    if not earlier or isinstance(layer.module, Embedding):
+        return None
+    before = earlier[-1]
+    flattened = _is_convolution(before) and not _is_convolution(layer) and layer.inputs % before.features == 0
+    pixels = layer.inputs // before.features if flattened else 1
+    channels = ChannelAxis(layer.input_groups, layer.inputs // pixels // layer.input_groups)
+    if channels not in {one.outputs for one in earlier}:
+        raise ValueError(f"the {layer.inputs} inputs of {layer.path} are not the outputs of one layer")
+    return channels._replace(pixels=pixels * channels.pixels)
+
+
+def _is_convolution(layer: _Layer) -> bool:
+    return isinstance(layer.module, Conv | LowRankConv)
 
 
 def hidden_layers(plan: WidthPlan) -> frozenset[str]:
@@ -105,25 +129,24 @@ def hidden_layers(plan: WidthPlan) -> frozenset[str]:
 
 def _layers_in_order(module: nn.Module, images: jax.ShapeDtypeStruct) -> tuple[list[_Layer], dict[str, Any]]:
     """Layers with a kernel in the order of their calls, and all parameters by path."""
-    calls: dict[str, bool] = {}
+    calls: dict[str, nn.Module] = {}
 
     def note(next_function: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        if (
-            isinstance(context.module, Conv | LowRankConv | LowRankDense | nn.Dense)
-            and context.method_name == "__call__"
-        ):
-            calls["/".join(context.module.path)] = isinstance(context.module, Conv | LowRankConv)
+        layer = isinstance(context.module, Conv | Embedding | LowRankConv | LowRankDense | nn.Dense)
+        if layer and context.method_name == "__call__":
+            calls["/".join(context.module.path)] = context.module
         return next_function(*args, **kwargs)
 
     with nn.intercept_methods(note):
         variables = jax.eval_shape(module.init, jax.random.key(0), images)
     params = named_leaves(variables["params"])
-    kernels = {path: params[f"{path}/kernel"].shape for path in calls}
-    layers = [
-        _Layer(path, inputs=kernels[path][-2], features=kernels[path][-1], convolution=convolution)
-        for path, convolution in calls.items()
-    ]
-    return layers, params
+    return [_layer(path, layer, params[f"{path}/kernel"].shape) for path, layer in calls.items()], params
+
+
+def _layer(path: str, module: nn.Module, kernel_shape: tuple[int, ...]) -> _Layer:
+    inputs, features = kernel_shape[-2:]
+    groups = getattr(module, "input_groups", 1), getattr(module, "output_groups", 1)
+    return _Layer(path, module, inputs, features, *groups)
 
 
 def kept_channels(channels: int, width: float) -> int:

@@ -39,6 +39,9 @@ def built_in_model(model: ModelConfig, outputs: int, convolution: ConvMethod) ->
         norm=model.norm,
         full_rank_blocks=model.full_rank_blocks,
         hidden=model.hidden,
+        width=model.width,
+        depth=model.depth,
+        heads=model.heads,
         convolution=convolution,
     )
 

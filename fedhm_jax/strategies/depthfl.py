@@ -4,7 +4,7 @@ Kim, Yu, Kim, Moon: "DepthFL: Depthwise Federated Learning for Heterogeneous Cli
 heads that it holds, each on the labels and on what the others answer (mutual self-distillation), and predicts with the
 mean of their logits. Each parameter is the mean over the clients that hold it.
 
-A head has, before its classifier, separable convolutions for every stage that an image has still ahead of it; the
+A head has, before its classifier, separable convolutions for every stage ahead that changes an image's shape; the
 deepest is the model's own classifier. Left out are the attention before a head and the regularisation of FedDyn, which
 no method here has; the weight of distillation is constant, where the published code lets it grow.
 """

@@ -1,4 +1,4 @@
-"""Small problems to put a strategy to: six clients of unequal size and skewed labels, three models, rounds at will."""
+"""Small problems to put a strategy to: six clients of unequal size and skewed labels, four models, rounds at will."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -30,8 +30,9 @@ MODELS: Mapping[str, Callable[[], nn.Module]] = {
     "mlp": lambda: build_model("mlp", CLASSES, hidden=(16, 8)),
     "cnn": lambda: build_model("cnn", CLASSES),
     "resnet": lambda: ResNet(CLASSES, blocks=(1, 1), width=4),
+    "vit": lambda: build_model("vit", CLASSES, width=8, depth=1, heads=2),
 }
-"""By name; the CNN adds convolutions and a flattening to the MLP, the ResNet shortcuts and norms."""
+"""By name; the CNN adds convolutions and a flattening to the MLP, the ResNet shortcuts and norms, the ViT heads."""
 
 
 class Problem(NamedTuple):

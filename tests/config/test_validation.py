@@ -37,7 +37,7 @@ WRONG_TYPES = [
     ("strategy.history", "yes", "True or False"),
     ("data.name", 3, "a string"),
     ("data.data_dir", 3, "a path or None"),
-    ("model.name", "vgg", "one of 'mlp', 'cnn', 'resnet8', 'resnet20', 'resnet18', 'resnet34'"),
+    ("model.name", "vgg", "one of 'mlp', 'cnn', 'resnet8', 'resnet20', 'resnet18', 'resnet34', 'vit', 'decoder'"),
     ("model.norm", "batch", "one of 'none', 'group', 'batch_static', 'batch_test' or None"),
     ("partition.method", 1, "one of 'iid', 'dirichlet', 'dirichlet_equal', 'shards', 'quantity', 'natural', 'given'"),
     ("tiers.rank_factors", 2.0, "a tuple of finite numbers"),
@@ -152,6 +152,11 @@ WRONG_VALUES = [
     ("devices.latency", (1e308,), "numbers from 0 to 1e+30"),
     ("model.full_rank_blocks", -1, "an integer of at least 0"),
     ("model.full_rank_blocks", 1, "unset unless model.name is a ResNet (model.name is 'cnn')"),
+    *((f"model.{name}", 0, "an integer of at least 1") for name in ("width", "depth", "heads")),
+    *(
+        (f"model.{name}", 2, f"left at {default} unless model.name is 'vit' or 'decoder' (model.name is 'cnn')")
+        for name, default in (("width", 128), ("depth", 4), ("heads", 4))
+    ),
 ]
 
 
@@ -167,6 +172,12 @@ def test_a_field_that_needs_another_one_says_so() -> None:
     cases = {
         "model.norm is 'group', but must be 'none', 'batch_static' or 'batch_test' when strategy.name is 'fedrolex', "
         "whose rolling mixes the groups": changed(strategy__name="fedrolex", model__norm="group"),
+        "model.norm is 'group', but must be unset when model.name is 'vit', which has layer norms": changed(
+            model__name="vit", model__norm="group"
+        ),
+        "model.width is 100, but must be a multiple of model.heads (model.heads is 8)": changed(
+            model__name="decoder", model__width=100, model__heads=8
+        ),
         "data.data_dir is None, but must be the folder of the images when data.name is 'folder'": changed(
             data__name="folder"
         ),
@@ -200,6 +211,7 @@ def test_a_field_that_needs_another_one_says_so() -> None:
         changed(local__schedule="step", local__milestones=(100, 150), local__decay_rate=1),
         changed(model__name="resnet18", model__full_rank_blocks=0),
         changed(model__name="mlp", model__hidden=()),
+        changed(model__name="vit", model__width=96, model__heads=3, model__depth=1),
         changed(server__cohort_size=20, server__participation=1, server__seed=2**32 - 1),
         changed(data__name="folder", data__data_dir=Path("images")),
         changed(data__name="npz", data__data_dir="arrays.npz", data__client_feature="writer"),

@@ -36,7 +36,8 @@ SMALL = SimulationConfig(
 
 def of(strategy, model):
     hidden = (8,) if strategy != "depthfl" else (8, 8)
-    return replace(SMALL, strategy=StrategyConfig(strategy), model=ModelConfig(name=model, hidden=hidden))
+    small = {"width": 8, "depth": 1, "heads": 2} if model == "vit" else {}
+    return replace(SMALL, strategy=StrategyConfig(strategy), model=ModelConfig(name=model, hidden=hidden, **small))
 
 
 def exported(foreign, platforms):
@@ -50,7 +51,7 @@ def exported(foreign, platforms):
 
 
 QUICK = [("fedhm", "cnn"), ("fedhm_nested", "mlp"), ("splitmix", "mlp"), ("fiarse", "mlp"), ("depthfl", "mlp")]
-ALL = [(strategy, model) for strategy in STRATEGIES for model in ("mlp", "cnn", "resnet8", "resnet18")]
+ALL = [(strategy, model) for strategy in STRATEGIES for model in ("mlp", "cnn", "resnet8", "resnet18", "vit")]
 ALL += [("fedhm", "resnet20"), ("fedhm", "resnet34")]
 
 
