@@ -26,7 +26,9 @@ the rounds in a row, up to this one, in which every update was rejected and the 
 the round on the clients' devices, and their running total ``total_simulated_seconds``. With privacy, ``epsilon`` of all
 rounds so far, at ``delta``. Rounds that were evaluated also have ``accuracy``, ``top5`` and ``loss`` (each in [0, 1] or
 nats), keyed by ``"global"`` and the tier names, and with ``evaluation.worst_client`` the ``worst_client``: the lowest
-accuracy in [0, 1] of a client on its own share of the test set (null if the test set has no class that a client holds).
+accuracy in [0, 1] of a client on its own share of the test set (null if the test set has no class that a client holds);
+with ``evaluation.spectral_norms`` the ``spectral_norm`` by tier, the largest singular value among its factorized
+kernels.
 """
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fedhm_jax.data import Dataset
+from fedhm_jax.data import AnyData
 from fedhm_jax.data import given as as_lists
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.run import HandedOver
@@ -63,7 +63,7 @@ def _digests(given: HandedOver) -> dict[str, str]:
     found = {}
     if given.data is not None:
         # What is no data set is refused by the runs.
-        found["data"] = _digest(tuple(given.data)) if isinstance(given.data, Dataset) else type(given.data).__name__
+        found["data"] = _digest(tuple(given.data)) if isinstance(given.data, AnyData) else type(given.data).__name__
     if given.model is not None:
         # Functions among its fields are shown with their places in memory, which differ from process to process.
         fields = re.sub(r" at 0x[0-9a-f]+", "", repr(given.model))
@@ -72,6 +72,8 @@ def _digests(given: HandedOver) -> dict[str, str]:
         found["partition"] = _digest(as_lists(given.partition, _MANY))
     if given.init is not None:
         found["init"] = _digest(given.init)
+    if given.task is not None:
+        found["task"] = str(getattr(given.task, "name", type(given.task).__name__))
     return found
 
 

@@ -20,11 +20,12 @@ from fedhm_jax.comparison.study_checks import about, check_study
 from fedhm_jax.comparison.study_file import builder_name, portable, read_study, study_to_toml
 from fedhm_jax.comparison.tuning import chosen_points, judge
 from fedhm_jax.config import DataConfig, OutputConfig, PartitionConfig, SimulationConfig, check_config
-from fedhm_jax.data import Dataset
+from fedhm_jax.data import AnyData
 from fedhm_jax.errors import ConfigError, OutOfMemoryError
 from fedhm_jax.reporting import is_finished, print_notice, read_run
 from fedhm_jax.results import Record
 from fedhm_jax.run import HandedOver, check_run, simulate_alone, simulate_together, with_given_clients
+from fedhm_jax.tasks import Task
 
 Show = Callable[[str, Record], None]
 
@@ -33,10 +34,11 @@ def compare(
     study: Study | Path | str,
     folder: Path | str | None = None,
     *,
-    data: Dataset | None = None,
+    data: AnyData | None = None,
     model: nn.Module | None = None,
     partition: Sequence[Any] | None = None,
     init: Any = None,
+    task: Task | None = None,
     progress: bool = False,
 ) -> StudyResult:
     """Runs a study and writes its report; finished runs of an earlier call are not run again.
@@ -47,11 +49,12 @@ def compare(
     Args:
         study: what to compare, or the TOML file that says so.
         folder: where; ``runs/<name of the file>`` if None.
-        data: images and labels in place of every setting's ``data``.
+        data: samples in place of every setting's ``data``.
         model: a linen module in place of every setting's ``model``.
         partition: sample indices of each client in place of every setting's ``partition``, see docs/clients.md.
         init: parameters that every run starts from, in place of fresh ones, as in `fedhm_jax.simulate`. Clients and
             first parameters must be given again when a study goes on; others are refused.
+        task: what the samples are to teach, in place of the data's own, as in `fedhm_jax.simulate`.
         progress: show what is left, and how long it will take.
 
     Returns:
@@ -78,7 +81,7 @@ def compare(
     elif folder is None:
         raise ConfigError.of("folder", None, "given for a study that is not read from a file")
     check_study(study)
-    folder, given = Path(folder), HandedOver(data, model, partition=partition, init=init)
+    folder, given = Path(folder), HandedOver(data, model, partition=partition, init=init, task=task)
     # First of all, for without its clients a study may not even pass the checks.
     if (folder / "study.toml").exists():
         refuse_others(folder, given)

@@ -277,6 +277,8 @@ class EvaluationConfig:
     """Training samples used to re-estimate batch-norm statistics before evaluation (batch_static)."""
     worst_client: bool = False
     """Also record the lowest accuracy of a client on its own share of the test set: the test set in the mix of classes that the client trains on, judged by the model of its tier."""
+    spectral_norms: bool = False
+    """Also record the largest spectral norm among the factorized kernels of every tier's model: that of the product u v, which grows before low-rank training goes astray."""
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ def build_engine(
     clients_per_chunk: int,
     mesh: Mesh | None = None,
     rule: MergeRule = PLAIN_MEAN,
+    watch: Callable[[Params], Metrics] = lambda params: {},
 ) -> Engine[StateT]:
     """Assembles a round from its parts.
 
@@ -76,6 +77,7 @@ def build_engine(
         clients_per_chunk: clients trained side by side; memory grows with it, not with the cohort.
         mesh: devices that the clients and the test batches are spread over, from `client_mesh`.
         rule: how updates are judged and merged.
+        watch: what to measure of a model's parameters, beside what the task measures.
 
     Returns:
         The engine.
@@ -135,7 +137,8 @@ def build_engine(
         metrics: dict[tuple[int, int], Metrics] = {}
         for network, params in models.values():
             if (model := (id(network), id(params))) not in metrics:
-                metrics[model] = evaluate_model(network, params, training.task, data.samples, test, share)
+                tested = evaluate_model(network, params, training.task, data.samples, test, share)
+                metrics[model] = {**tested, **watch(params)}
         return {name: metrics[id(network), id(params)] for name, (network, params) in models.items()}
 
     return Engine(round_step, spread(evaluate, mesh))

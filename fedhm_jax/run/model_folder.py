@@ -156,7 +156,7 @@ def _method(
 ) -> tuple[Setting, Strategy[State]]:
     """The strategy as the run built it, for all that its networks depend on."""
     outputs, inputs = loads(about["classes"]), inputs_from(about).batch
-    module = module_of(config, outputs, model)
+    module = module_of(config, inputs, outputs, model)
     variables = check_model(module, inputs, outputs)
     tiers = make_tiers(config.tiers.rank_factors, config.tiers.shares, config.tiers.counts)
     # No prediction depends on the task, and of samples without classes no classifier's rows are anybody's own.

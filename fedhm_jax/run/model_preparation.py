@@ -17,11 +17,14 @@ from fedhm_jax.run.model_file import read_model_file, whole_kernels
 from fedhm_jax.tree import Params, map_named, misfit, named_leaves
 
 
-def built_in_model(model: ModelConfig, outputs: int, convolution: ConvMethod) -> nn.Module:
+def built_in_model(
+    model: ModelConfig, inputs: jax.ShapeDtypeStruct, outputs: int, convolution: ConvMethod
+) -> nn.Module:
     """The module that a config names.
 
     Args:
         model: its section of the config.
+        inputs: shape and dtype of a batch.
         outputs: how many it has.
         convolution: how convolutions are computed.
 
@@ -29,8 +32,13 @@ def built_in_model(model: ModelConfig, outputs: int, convolution: ConvMethod) ->
         The module.
 
     Raises:
-        ConfigError: more full-rank blocks than the model has.
+        ConfigError: a model of images for text or the other way round, or more full-rank blocks than the model has.
     """
+    is_text = jnp.issubdtype(inputs.dtype, jnp.integer)
+    if is_text and model.name != "decoder":
+        raise ConfigError.of("model.name", model.name, "'decoder' for text")
+    if not is_text and model.name == "decoder":
+        raise ConfigError.of("model.name", model.name, "a model of images for images, such as 'cnn'")
     if model.full_rank_blocks is not None and model.full_rank_blocks > (most := sum(RESNETS[model.name][0])):
         raise ConfigError.of("model.full_rank_blocks", model.full_rank_blocks, f"from 0 to {most} for {model.name}")
     return build_model(
@@ -42,6 +50,7 @@ def built_in_model(model: ModelConfig, outputs: int, convolution: ConvMethod) ->
         width=model.width,
         depth=model.depth,
         heads=model.heads,
+        window=inputs.shape[1],
         convolution=convolution,
     )
 

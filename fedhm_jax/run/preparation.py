@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +40,7 @@ from fedhm_jax.run.merge_preparation import build_account, build_rule
 from fedhm_jax.run.model_preparation import built_in_model, check_model, initial_params
 from fedhm_jax.run.platform_defaults import clients_side_by_side, convolution_method
 from fedhm_jax.run.server_preparation import optimized
+from fedhm_jax.run.spectral_norms import largest_spectral_norm
 from fedhm_jax.run.strategy_preparation import (
     build_setting,
     build_strategy,
@@ -161,7 +162,7 @@ def check_run(config: SimulationConfig, given: HandedOver = NOTHING) -> RunParts
     check_clients(config, len(dealt))
     check_batch_size(training.batch_size, dealt)
 
-    model = module_of(config, learning.outputs, given.model)
+    model = module_of(config, learning.inputs, learning.outputs, given.model)
     variables = check_model(model, learning.inputs, learning.outputs)
     first_params = initial_params(config.model, given.init, variables["params"])
     tiers = make_tiers(config.tiers.rank_factors, config.tiers.shares, config.tiers.counts)
@@ -217,11 +218,14 @@ def prepare(config: SimulationConfig, given: HandedOver = NOTHING) -> Run:
         return _place(parts)
 
 
-def module_of(config: SimulationConfig, outputs: int | None, given: nn.Module | None) -> nn.Module:
+def module_of(
+    config: SimulationConfig, inputs: jax.ShapeDtypeStruct, outputs: int | None, given: nn.Module | None
+) -> nn.Module:
     """The full-rank model of a run.
 
     Args:
         config: the run's.
+        inputs: shape and dtype of a batch.
         outputs: how many it has to have; None where only the task can tell.
         given: in place of the one that the config names.
 
@@ -235,7 +239,7 @@ def module_of(config: SimulationConfig, outputs: int | None, given: nn.Module | 
         return given
     if outputs is None:
         raise ConfigError("model is not given, but must be for data from data_from_arrays: simulate(..., model=...)")
-    return built_in_model(config.model, outputs, convolution_method(config.server, jax.default_backend()))
+    return built_in_model(config.model, inputs, outputs, convolution_method(config.server, jax.default_backend()))
 
 
 def engine_of(run: Run, capacity: int) -> Engine[State]:
@@ -249,6 +253,7 @@ def engine_of(run: Run, capacity: int) -> Engine[State]:
         The engine, for as many clients side by side as the run asks for.
     """
     parts = run.parts
+    watched: Any = {"watch": largest_spectral_norm} if parts.plan.config.evaluation.spectral_norms else {}
     return build_engine(
         parts.strategy,
         parts.training,
@@ -257,6 +262,7 @@ def engine_of(run: Run, capacity: int) -> Engine[State]:
         run.clients_per_chunk,
         parts.mesh,
         parts.rule,
+        **watched,
     )
 
 

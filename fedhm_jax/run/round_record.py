@@ -11,6 +11,7 @@ from fedhm_jax.results import Record, TierCost
 from fedhm_jax.run.preparation import Run
 from fedhm_jax.run.program import Evaluation, RoundMetrics
 from fedhm_jax.run.round_plan import RoundPlan
+from fedhm_jax.run.spectral_norms import spectral_norm_record
 from fedhm_jax.run.worst_client import worst_client_record
 from fedhm_jax.server import PrivacyAccount
 
@@ -49,6 +50,7 @@ def round_record(
         "total_simulated_seconds": previous.get("total_simulated_seconds", 0.0) + simulated,
         **test_record(tested, names, run.parts.plan.metrics),
         **worst_client_record(run.parts, tested),
+        **spectral_norm_record(tested),
         "seconds": seconds,
     }
 

@@ -23,7 +23,7 @@ from fedhm_jax import (
 )
 from fedhm_jax.cli import main
 from fedhm_jax.comparison.finished_runs import runs_page, side_by_side
-from fedhm_jax.comparison.numbers import accuracy_spreads, bounds
+from fedhm_jax.comparison.numbers import bounds, score_spreads
 
 SMALL = SimulationConfig(
     data=DataConfig(train_samples=240, test_samples=60),
@@ -109,8 +109,8 @@ def run_folders(finished):
 def test_runs_side_by_side_have_the_numbers_of_their_study(finished):
     found = side_by_side(run_folders(finished))
     assert list(found.study.settings) == ["digits-iid"]
-    assert accuracy_spreads(found, "digits-iid") == {
-        name: accuracy_spreads(finished, "iid")[name] for name in ("fedavg", "fedhm")
+    assert score_spreads(found, "digits-iid") == {
+        name: score_spreads(finished, "iid")[name] for name in ("fedavg", "fedhm")
     }
     assert {variant.name: variant.changes for variant in found.study.variants} == {
         "fedavg": {"strategy.name": "fedavg"},

@@ -84,7 +84,7 @@ def test_ones_own_builder_is_what_runs(finished):
 def test_every_point_is_tried_and_the_best_is_run(finished):
     mine = [trial for trial in finished.trials if trial.strategy == "mine"]
     assert [tuple(trial.point.values()) for trial in mine] == [(1e-6, 1), (1e-6, 2), (0.05, 1), (0.05, 2)]
-    best = max(trial.accuracy for trial in mine)
+    best = max(trial.value for trial in mine)
     (chosen,) = [trial for trial in mine if trial.chosen]
     assert chosen.accuracy == best
     # a rate of 1e-6 learns nothing in a round

@@ -14,11 +14,11 @@ from rich.console import Console
 
 from fedhm_jax.comparison.figures import curves_drawing, tiers_drawing
 from fedhm_jax.comparison.numbers import (
-    accuracy_spreads,
     best_strategies,
     bounds,
     half_width,
     relative_costs,
+    score_spreads,
     spread,
     verdicts,
 )
@@ -128,7 +128,7 @@ def test_spread_is_the_sample_standard_deviation():
 
 
 def test_accuracy_is_that_of_the_last_round_and_the_worst_tier_is_found_seed_by_seed():
-    found = accuracy_spreads(made_result(), "iid")["fedhm"]
+    found = score_spreads(made_result(), "iid")["fedhm"]
     root = math.sqrt(2)
     assert found["global"] == pytest.approx((81, root))
     assert found["f1"] == pytest.approx((75, 10 / root))
