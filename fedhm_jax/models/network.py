@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 from jax.typing import DTypeLike
@@ -45,7 +46,6 @@ def network_of(module: nn.Module, has_statistics: bool, compute_dtype: DTypeLike
         The network.
 
     Example:
-        >>> import jax.numpy as jnp
         >>> from fedhm_jax.models import build_model
         >>> module, images = build_model("mlp", classes=3), jnp.ones((2, 4, 4, 1))
         >>> params = module.init(jax.random.key(0), images)["params"]
@@ -56,9 +56,12 @@ def network_of(module: nn.Module, has_statistics: bool, compute_dtype: DTypeLike
     def train(params: Params, images: jax.Array, mask: jax.Array | None, key: jax.Array) -> Any:
         if compute_dtype is None:
             return module.apply({"params": params}, images, mask=mask, train=True, rngs={"dropout": key})
-        low, inputs = jax.tree.map(lambda leaf: leaf.astype(compute_dtype), (params, images))
-        logits: Any = module.apply({"params": low}, inputs, mask=mask, train=True, rngs={"dropout": key})
-        return logits.astype(images.dtype)
+        dtype = jax.tree.leaves(params)[0].dtype
+        low = jax.tree.map(lambda leaf: leaf.astype(compute_dtype), params)
+        # Tokens are whole numbers, and stay so.
+        read = images.astype(compute_dtype) if jnp.issubdtype(images.dtype, jnp.floating) else images
+        outputs: Any = module.apply({"params": low}, read, mask=mask, train=True, rngs={"dropout": key})
+        return outputs.astype(dtype)
 
     def predict(params: Params, statistics: Statistics, images: jax.Array, mask: jax.Array | None) -> Any:
         return module.apply({"params": params, "batch_stats": statistics}, images, mask=mask, train=False)

@@ -27,7 +27,7 @@ def metrics_table(result: SimulationResult) -> Table:
     if "worst_client" in final:
         table.caption = f"Worst client, on its own share of the test set: {_fixed(final['worst_client'], 100, 2)} %"
     table.add_column("model")
-    metrics = [metric for metric, values in final.items() if isinstance(values, Mapping)]
+    metrics = [metric for metric, values in final.items() if isinstance(values, Mapping) and "global" in values]
     shown = {**_SHOWN, result.score.metric: (result.score.heading, result.score.factor, result.score.decimals + 1)}
     for metric in metrics:
         table.add_column(shown.get(metric, (metric, 1.0, 4))[0], justify="right")

@@ -25,6 +25,7 @@ from fedhm_jax.data import (
     without_held_out,
 )
 from fedhm_jax.errors import ConfigError
+from fedhm_jax.server import Tier
 
 
 def with_given_clients(config: SimulationConfig, given: Sequence[Any]) -> SimulationConfig:
@@ -171,16 +172,50 @@ def deal(
     )
 
 
-def notices_of(dataset: AnyData, dealing: PartitionConfig) -> tuple[str, ...]:
-    """What is decided about the data's own clients, in lines for the user.
+def notices_of(
+    dataset: AnyData, dealing: PartitionConfig, tiers: Sequence[Tier], tier_of_client: np.ndarray | None
+) -> tuple[str, ...]:
+    """What the user may not expect of data and clients, in lines.
 
     Args:
         dataset: the samples.
         dealing: how they are dealt out.
+        tiers: from the strongest to the weakest.
+        tier_of_client: (clients,) index of each client's tier; None if tiers are drawn anew every round.
 
     Returns:
-        One line if some of the clients are left out for having too few samples.
+        A line for clients that are left out, for tiers without a client, and for images or labels that look as if they
+        were meant otherwise.
     """
+    return (*_left_out(dataset, dealing), *_empty(tiers, tier_of_client), *_odd(dataset))
+
+
+def _empty(tiers: Sequence[Tier], tier_of_client: np.ndarray | None) -> tuple[str, ...]:
+    if tier_of_client is None:
+        return ()
+    names = [tier.name for index, tier in enumerate(tiers) if not (tier_of_client == index).any()]
+    if not names:
+        return ()
+    clients = len(tier_of_client)
+    return (f"no client is of tier {', '.join(names)}: {clients} are dealt out to {len(tiers)} tiers",)
+
+
+def _odd(dataset: AnyData) -> tuple[str, ...]:
+    if not isinstance(dataset, Dataset):
+        return ()
+    lines = []
+    height, width, channels = dataset.train_images.shape[1:]
+    if height in (1, 3) and width == channels:
+        lines.append(
+            f"images of shape {(height, width, channels)} are read as height {height}, width {width} and {channels} "
+            "channels; channels come last"
+        )
+    if dataset.classes > 1 and not (dataset.train_labels == 0).any() and not (dataset.test_labels == 0).any():
+        lines.append(f"no sample is of class 0, and {dataset.classes} classes are counted; labels begin with 0")
+    return tuple(lines)
+
+
+def _left_out(dataset: AnyData, dealing: PartitionConfig) -> tuple[str, ...]:
     if dealing.method != "natural" or dataset.train_clients is None:
         return ()
     sizes = np.unique(dataset.train_clients, return_counts=True)[1]

@@ -25,7 +25,7 @@ from fedhm_jax.engine import (
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.results import RunPlan, TierCost
 from fedhm_jax.run.data_preparation import build_dataset, deal, notices_of
-from fedhm_jax.run.handed_over import NOTHING, HandedOver, names_of
+from fedhm_jax.run.handed_over import NOTHING, HandedOver, names_of, qualified_name
 from fedhm_jax.run.learning import (
     Learning,
     check_task,
@@ -38,6 +38,7 @@ from fedhm_jax.run.local_preparation import check_batch_size, check_samples, loc
 from fedhm_jax.run.memory import placement_error, reporting_out_of_memory
 from fedhm_jax.run.merge_preparation import build_account, build_rule
 from fedhm_jax.run.model_preparation import built_in_model, check_model, initial_params
+from fedhm_jax.run.own_strategy import check_own_strategy
 from fedhm_jax.run.platform_defaults import clients_side_by_side, convolution_method
 from fedhm_jax.run.server_preparation import optimized
 from fedhm_jax.run.spectral_norms import largest_spectral_norm
@@ -172,7 +173,10 @@ def check_run(config: SimulationConfig, given: HandedOver = NOTHING) -> RunParts
     mean_samples = float(sampling.sizes.mean())
     setting = build_setting(config, model, learning.inputs, variables, tiers, learning.task, mean_samples)
     metrics = metrics_of(setting, learning)
-    built = optimized(build_strategy(config, setting, builder), setting, config.server, given.server_optimizer)
+    method = build_strategy(config, setting, builder)
+    if builder is not None:
+        check_own_strategy(method, setting, learning, qualified_name(builder))
+    built = optimized(method, setting, config.server, given.server_optimizer)
     rule = build_rule(config, setting, built, learning.classes, handed_over=builder is not None)
     plan = RunPlan(
         config=config,
@@ -199,7 +203,7 @@ def check_run(config: SimulationConfig, given: HandedOver = NOTHING) -> RunParts
         statistics_seed=statistics_seed,
         mesh=mesh,
         plan=plan,
-        notices=notices_of(dataset, config.partition),
+        notices=notices_of(dataset, config.partition, tiers, None if config.tiers.counts else sampling.tier_of_client),
     )
 
 

@@ -50,7 +50,7 @@ def round_record(
         "total_simulated_seconds": previous.get("total_simulated_seconds", 0.0) + simulated,
         **test_record(tested, names, run.parts.plan.metrics),
         **worst_client_record(run.parts, tested),
-        **spectral_norm_record(tested),
+        **spectral_norm_record(tested, names),
         "seconds": seconds,
     }
 

@@ -1,6 +1,6 @@
 """The largest singular value among a model's factorized kernels, which grows before low-rank training goes astray."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -39,14 +39,16 @@ def largest_spectral_norm(params: Params) -> Mapping[str, Metric]:
     return {SPECTRAL_NORM: Metric(largest, jnp.ones_like(largest))}
 
 
-def spectral_norm_record(tested: Mapping[str, Metrics]) -> Record:
+def spectral_norm_record(tested: Mapping[str, Metrics], models: Sequence[str]) -> Record:
     """The norms of the models that have factors.
 
     Args:
         tested: by model; empty if the round was not evaluated.
+        models: ``"global"`` and the names of the tiers.
 
     Returns:
         A part of the round's `Record`, empty where they were not asked for.
     """
-    norms = {name: float(metrics[SPECTRAL_NORM].sum) for name, metrics in tested.items() if SPECTRAL_NORM in metrics}
+    watched = [name for name in models if SPECTRAL_NORM in tested.get(name, {})]
+    norms = {name: float(tested[name][SPECTRAL_NORM].sum) for name in watched}
     return {SPECTRAL_NORM: norms} if norms else {}

@@ -86,7 +86,7 @@ def test_every_point_is_tried_and_the_best_is_run(finished):
     assert [tuple(trial.point.values()) for trial in mine] == [(1e-6, 1), (1e-6, 2), (0.05, 1), (0.05, 2)]
     best = max(trial.value for trial in mine)
     (chosen,) = [trial for trial in mine if trial.chosen]
-    assert chosen.accuracy == best
+    assert chosen.value == best
     # a rate of 1e-6 learns nothing in a round
     assert chosen.learning_rate == 0.05
     config = run_of(finished, "mine").config

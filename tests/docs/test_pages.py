@@ -17,7 +17,7 @@ from fedhm_jax.strategies import STRATEGIES
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PUBLIC = ["client", "comparison", "config", "data", "layers", "lowrank", "models", "server", "strategies"]
-PUBLIC += ["testing", "trackers"]
+PUBLIC += ["tasks", "testing", "trackers"]
 PAGES = sorted(
     [
         *DOCS.rglob("*.md"),

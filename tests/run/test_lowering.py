@@ -16,12 +16,15 @@ from fedhm_jax import (
     SimulationConfig,
     StrategyConfig,
     TiersConfig,
+    text_from_strings,
 )
+from fedhm_jax.run import HandedOver
 from fedhm_jax.run.foreign import run_for
 from fedhm_jax.run.platform_defaults import with_defaults_of
 from fedhm_jax.run.seeds import over_seeds, stack_data, stack_test
 from fedhm_jax.strategies import STRATEGIES
 
+VERSE = "To be, or not to be, that is the question: whether 'tis nobler in the mind to suffer"
 ACCELERATORS = ("cuda", "tpu")
 SMALL = SimulationConfig(
     data=DataConfig(train_samples=32, test_samples=10),
@@ -32,11 +35,12 @@ SMALL = SimulationConfig(
     server=ServerConfig(participation=1.0),
     evaluation=EvaluationConfig(statistics_samples=10),
 )
+TEXT = text_from_strings([VERSE] * 8, window=8, test_share=0.25)
 
 
 def of(strategy, model):
     hidden = (8,) if strategy != "depthfl" else (8, 8)
-    small = {"width": 8, "depth": 1, "heads": 2} if model == "vit" else {}
+    small = {"width": 8, "depth": 2, "heads": 2} if model in ("vit", "decoder") else {}
     return replace(SMALL, strategy=StrategyConfig(strategy), model=ModelConfig(name=model, hidden=hidden, **small))
 
 
@@ -51,7 +55,9 @@ def exported(foreign, platforms):
 
 
 QUICK = [("fedhm", "cnn"), ("fedhm_nested", "mlp"), ("splitmix", "mlp"), ("fiarse", "mlp"), ("depthfl", "mlp")]
-ALL = [(strategy, model) for strategy in STRATEGIES for model in ("mlp", "cnn", "resnet8", "resnet18", "vit")]
+QUICK += [("fedhm_nested", "decoder")]
+MODELS = ("mlp", "cnn", "resnet8", "resnet18", "vit", "decoder")
+ALL = [(strategy, model) for strategy in STRATEGIES for model in MODELS]
 ALL += [("fedhm", "resnet20"), ("fedhm", "resnet34")]
 
 
@@ -62,9 +68,9 @@ def test_a_round_lowers_for_gpus_and_tpus(strategy, model):
     config = of(strategy, model)
     # What holds for one of them holds for the other, so that one trace serves both.
     assert with_defaults_of("gpu", config) == with_defaults_of("tpu", config)
-    program = exported(run_for("gpu", config), ACCELERATORS)
+    program = exported(run_for("gpu", config, HandedOver(TEXT) if model == "decoder" else HandedOver()), ACCELERATORS)
     assert program.platforms == ACCELERATORS
-    assert ("stablehlo.convolution" in program.mlir_module()) == (model != "mlp")
+    assert ("stablehlo.convolution" in program.mlir_module()) == (model not in ("mlp", "decoder"))
 
 
 def test_each_platform_gets_its_own_choices():
