@@ -34,7 +34,7 @@ class Embedding(nn.Module):
         """Looks up a row for every entry.
 
         Args:
-            rows: (...), integers from 0 to count - 1; for any beyond, the row is not a number.
+            rows: (...), integers from 0 to count - 1; of a larger one the row is not a number, which shows.
 
         Returns:
             (..., features).

@@ -16,6 +16,7 @@ from fedhm_jax.models.decoder import Decoder
 from fedhm_jax.models.depth import DepthNet, exits_of
 from fedhm_jax.models.network import network_of
 from fedhm_jax.models.rank_plan import factorizable_kernels, plan_ranks
+from fedhm_jax.models.transformer import attend
 from fedhm_jax.models.vit import ViT
 from fedhm_jax.models.width_plan import ChannelAxis, hidden_layers, plan_widths, roll_width, slice_width
 from fedhm_jax.run.model_preparation import check_model
@@ -182,6 +183,16 @@ def test_half_precision_stays_where_it_is_asked_for():
     assert jax.eval_shape(lambda tree, x: VIT.apply({"params": tree}, x), low, images).dtype == jnp.bfloat16
     train = network_of(VIT, False, jnp.bfloat16).train
     assert jax.eval_shape(train, shapes_of(VIT), INPUTS[VIT], None, KEY).dtype == jnp.float32
+
+
+def test_scores_in_half_precision_are_not_rounded_to_it():
+    # 149.25 and 150, between which bfloat16 has no number but 149
+    queries, keys, values = (
+        jnp.asarray(two, jnp.bfloat16).reshape(1, 2, 1, 1) for two in ([1.5] * 2, [99.5, 100], [0, 1])
+    )
+    read = attend(queries, keys, values, causal=False)
+    assert read.dtype == jnp.bfloat16
+    np.testing.assert_allclose(read.astype(jnp.float32).ravel(), 1 / (1 + np.exp(-0.75)), rtol=2**-8)
 
 
 @pytest.mark.parametrize(
