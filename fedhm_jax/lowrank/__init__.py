@@ -1,6 +1,7 @@
 """Kernels and their factors: the decomposition, its truncation, and the product that recovers the kernel."""
 
 from fedhm_jax.lowrank.decomposition import (
+    Adapted,
     Factors,
     RankPlan,
     factorize,
@@ -18,6 +19,7 @@ from fedhm_jax.lowrank.segments import Segment, input_basis, rank_segments, rest
 from fedhm_jax.lowrank.truncation import DecompositionMethod, fastest_decomposition
 
 __all__ = [
+    "Adapted",
     "DecompositionMethod",
     "Factors",
     "RankPlan",

@@ -156,14 +156,13 @@ def check_run(config: SimulationConfig, given: HandedOver = NOTHING) -> RunParts
     sampling = _sampling(config, tiers, np.array([len(part) for part in dealt]), tier_seed, cohort_seed)
     check_samples(config.local, sampling.sizes, sampling.cohort_size)
     mesh = client_mesh(config.server.devices, sampling.cohort_size)
-    setting = build_setting(config, model, images, variables, tiers, mean_samples=float(sampling.sizes.mean()))
+    clients = _clients_by_tier(tiers, sampling)
+    setting = build_setting(config, model, images, variables, tiers, float(sampling.sizes.mean()), clients)
     built = optimized(build_strategy(config, setting, builder), setting, config.server, given.server_optimizer)
     rule = build_rule(config, setting, built, dataset.classes, handed_over=builder is not None)
     plan = RunPlan(
         config=config,
-        costs=tier_costs(
-            built, setting, tiers, _clients_by_tier(tiers, sampling), dataset.classes, config.local.batch_size
-        ),
+        costs=tier_costs(built, setting, tiers, clients, dataset.classes, config.local.batch_size),
         label_counts=label_counts(dataset.train_labels, dealt, dataset.classes),
         tier_of_client=sampling.tier_of_client,
         tier_names=tuple(tier.name for tier in tiers),

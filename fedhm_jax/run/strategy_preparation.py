@@ -29,6 +29,7 @@ def build_setting(
     variables: Params,
     tiers: Sequence[Tier],
     mean_samples: float,
+    clients: Sequence[float] = (),
 ) -> Setting:
     """What the run's strategy is built for.
 
@@ -39,6 +40,7 @@ def build_setting(
         variables: shapes of the model's variables.
         tiers: from the strongest to the weakest.
         mean_samples: mean number of samples of a client.
+        clients: number of clients of each tier; empty where costs do not matter.
 
     Returns:
         The setting.
@@ -63,6 +65,7 @@ def build_setting(
         classifier=CLASSIFIER if owned_rows else None,
         mean_samples=mean_samples,
         compute_dtype=None if config.local.compute == "float32" else jnp.bfloat16,
+        clients=tuple(clients),
     )
 
 

@@ -44,6 +44,8 @@ class Setting(NamedTuple):
             None averages them over all.
         mean_samples: mean number of samples of a client.
         compute_dtype: floating type of the clients' forward and backward passes; None for the parameters' own.
+        clients: number of registered clients of each tier, the expected one where tiers are drawn anew; empty where
+            it is not known.
     """
 
     module: nn.Module
@@ -57,6 +59,7 @@ class Setting(NamedTuple):
     classifier: str | None = None
     mean_samples: float = 1.0
     compute_dtype: DTypeLike | None = None
+    clients: tuple[float, ...] = ()
 
     @property
     def network(self) -> Network:
