@@ -127,7 +127,7 @@ class StrategyConfig:
     history: bool = True
     """When no client of the strongest tier was sampled, the old global model joins the merge as one more client, of mean sample count and full rank: its rank_softmax weight is that of f = 1 (fedhm)."""
     decomposition: Literal["auto", "svd", "gram", "subspace"] = "auto"
-    """How the server factorizes its kernels (fedhm, fedhm_segments, fedhm_nested, fedavg_low_rank), or the clients' mean change (flexlora, raflora, fedhm_adapters, florist). svd: exact. gram: eigenvectors of the Gram matrix, exact but for rounding. subspace: two steps of power iteration from the last round's factors, approximate; svd where there are none. auto: the fastest measured on the backend whose error is rounding alone."""
+    """How the server factorizes its kernels (fedhm, fedhm_segments, fedhm_nested, fedavg_low_rank). svd: exact. gram: eigenvectors of the Gram matrix, exact but for rounding. subspace: two steps of power iteration from the last round's factors, approximate; svd where there are none. auto: the fastest measured on the backend whose error is rounding alone."""
     nesting: Literal["all", "drawn"] = "all"
     """Which of the models inside of its own a client trains in a step (fedhm_nested, fedhm_adapters). all: its own and those of all weaker tiers. drawn: one of these, drawn anew for every step."""
     widths: tuple[float, ...] | None = None

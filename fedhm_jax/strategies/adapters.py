@@ -120,7 +120,7 @@ def begun(adapters: Adapters, start: Mapping[str, jax.Array], alpha: float) -> d
 
     def begin(path: str, factors: Factors) -> Factors:
         v, u = factors
-        empty = _squared_lengths(v, -1) + _squared_lengths(u, -2) == 0
+        empty = squared_lengths(v) + squared_lengths(u.mT) == 0
         return Factors(jnp.where(empty, start[path][..., : factors.rank], v), u / (alpha / factors.rank))
 
     return {path: begin(path, factors) for path, factors in adapters.items()}
@@ -144,10 +144,35 @@ def one_sided(adapters: Adapters) -> dict[str, Factors]:
 
     def turn(factors: Factors) -> Factors:
         v, u = factors
-        lengths = jnp.sqrt(_squared_lengths(v, -1))
-        return Factors(v / jnp.where(lengths == 0, 1, lengths), u * lengths[:, None])
+        lengths = jnp.sqrt(squared_lengths(v))
+        return Factors(v / jnp.where(lengths == 0, 1, lengths), u * lengths.mT)
 
     return {path: turn(factors) for path, factors in adapters.items()}
+
+
+def significant(adapters: Adapters) -> dict[str, Factors]:
+    """Factors of a decomposition without the directions whose singular value is lost in the rounding of the largest.
+
+    Args:
+        adapters: with singular values s split evenly.
+
+    Returns:
+        Factors in which both sides are zero where ``s <= sqrt(e) max s``, e the spacing of numbers at 1: so far down,
+        the directions themselves have half of the digits.
+
+    Example:
+        >>> (kernel,) = significant({"a": Factors(v=jnp.eye(2) * jnp.array([[1.0, 0.01]]), u=jnp.eye(2))}).values()
+        >>> kernel.v.tolist(), kernel.u.tolist()  # the second singular value is 0.01^2 of the first
+        ([[1.0, 0.0], [0.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]])
+    """
+
+    def clear(factors: Factors) -> Factors:
+        v, u = factors
+        values = squared_lengths(v)
+        kept = values > jnp.finfo(v.dtype).eps ** 0.5 * values.max()
+        return Factors(jnp.where(kept, v, 0), jnp.where(kept.mT, u, 0))
+
+    return {path: clear(factors) for path, factors in adapters.items()}
 
 
 def drawn(key: jax.Array, shapes: Adapters) -> dict[str, jax.Array]:
@@ -232,6 +257,17 @@ def merged(base: Params, difference: Mapping[str, jax.Array]) -> Params:
     return map_named(lambda path, leaf: leaf + difference[path] if path in difference else leaf, base)
 
 
-def _squared_lengths(side: jax.Array, rank_axis: int) -> jax.Array:
-    """Of every direction of one side of factors, (r,)."""
-    return jnp.square(jnp.moveaxis(side, rank_axis, -1)).reshape(-1, side.shape[rank_axis]).sum(0)
+def squared_lengths(side: jax.Array) -> jax.Array:
+    """Squared length of every direction of one side of some factors.
+
+    Args:
+        side: v, (..., r); or u with its last axes exchanged, ``u.mT``.
+
+    Returns:
+        (1, ..., r), as many axes as ``side``.
+
+    Example:
+        >>> squared_lengths(jnp.array([[3.0, 1.0], [4.0, 0.0]])).tolist()
+        [[25.0, 1.0]]
+    """
+    return jnp.square(side).sum(tuple(range(side.ndim - 1)), keepdims=True)

@@ -8,7 +8,6 @@ arXiv 2102.13451; Maestro, arXiv 2308.14929). FedHM itself is arXiv 2111.14655.
 from collections.abc import Sequence
 from functools import partial
 
-from fedhm_jax.lowrank import DecompositionMethod
 from fedhm_jax.strategies.adapters import plan_adapters
 from fedhm_jax.strategies.base import Setting, Strategy
 from fedhm_jax.strategies.fedhm import FedHMState
@@ -23,7 +22,6 @@ def fedhm_adapters(
     adapter_ranks: Sequence[int] | None = None,
     alpha: float = 16.0,
     nesting: Nesting = "all",
-    decomposition: DecompositionMethod = "auto",
 ) -> Strategy[AdapterState[FedHMState]]:
     """`fedhm_nested` on the difference D from the base, ``D <- D + sum_s (sum_k w_k d_ks) / (sum_k w_k)``.
 
@@ -36,7 +34,6 @@ def fedhm_adapters(
         adapter_ranks: of each tier; FedHM's ranks at the tiers' rank factors if None.
         alpha: of the scale alpha / r.
         nesting: as in `fedhm_nested`.
-        decomposition: how the server factorizes the difference, as in `fedhm`.
 
     Returns:
         The strategy.
@@ -47,6 +44,6 @@ def fedhm_adapters(
     Source: arXiv 2602.13486, section 5; arXiv 2308.14929; arXiv 2111.14655.
     """
     plan = plan_adapters(setting, adapter_ranks, alpha)
-    method = by_decomposition(fedhm_segments(setting, decomposition=decomposition, plans=plan.ranks))
+    method = by_decomposition(fedhm_segments(setting, decomposition="svd", plans=plan.ranks))
     nested = partial(nested_objective, setting, plan.ranks, nesting)
     return with_adapters(setting, plan, method._replace(objective=nested))

@@ -8,7 +8,6 @@ allows.
 
 from collections.abc import Sequence
 
-from fedhm_jax.lowrank import DecompositionMethod
 from fedhm_jax.strategies.adapters import plan_adapters
 from fedhm_jax.strategies.base import Setting, Strategy
 from fedhm_jax.strategies.fedhm import FedHMState, fedhm
@@ -20,7 +19,6 @@ def flexlora(
     *,
     adapter_ranks: Sequence[int] | None = None,
     alpha: float = 16.0,
-    decomposition: DecompositionMethod = "auto",
 ) -> Strategy[AdapterState[FedHMState]]:
     """The FlexLoRA strategy, ``W <- W0 + sum_k w_k (alpha / r_k) v_k u_k``.
 
@@ -28,7 +26,6 @@ def flexlora(
         setting: what to build for.
         adapter_ranks: of each tier; FedHM's ranks at the tiers' rank factors if None.
         alpha: of the scale alpha / r.
-        decomposition: how the server factorizes the mean, as in `fedhm`.
 
     Returns:
         The strategy.
@@ -39,5 +36,5 @@ def flexlora(
     Source: arXiv 2402.11505, section 3.
     """
     plan = plan_adapters(setting, adapter_ranks, alpha)
-    method = fedhm(setting, history=False, decomposition=decomposition, plans=plan.ranks)
+    method = fedhm(setting, history=False, decomposition="svd", plans=plan.ranks)
     return with_adapters(setting, plan, by_decomposition(method))

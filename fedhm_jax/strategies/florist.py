@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 
 from fedhm_jax.lowrank import (
-    DecompositionMethod,
     Factors,
     factorize_tree,
     largest_ranks,
@@ -21,7 +20,7 @@ from fedhm_jax.lowrank import (
     truncate,
 )
 from fedhm_jax.server import Contribution
-from fedhm_jax.strategies.adapters import plan_adapters
+from fedhm_jax.strategies.adapters import plan_adapters, squared_lengths
 from fedhm_jax.strategies.base import Setting, Strategy
 from fedhm_jax.strategies.fedhm import FedHMState, fedhm
 from fedhm_jax.strategies.with_adapters import AdapterState, by_decomposition, with_adapters
@@ -33,7 +32,6 @@ def florist(
     adapter_ranks: Sequence[int] | None = None,
     alpha: float = 16.0,
     energy: float = 0.99,
-    decomposition: DecompositionMethod = "auto",
 ) -> Strategy[AdapterState[FedHMState]]:
     """The FLoRIST strategy, ``W <- W0 + [sum_k w_k (alpha / r_k) v_k u_k]_p``, cut to p directions.
 
@@ -46,8 +44,6 @@ def florist(
         adapter_ranks: of each tier; FedHM's ranks at the tiers' rank factors if None.
         alpha: of the scale alpha / r.
         energy: tau, above 0 and at most 1.
-        decomposition: how the server factorizes the mean, as in `fedhm`; ``subspace``, which finds no energy that the
-            round before did not have, is ``svd`` here.
 
     Returns:
         The strategy.
@@ -59,11 +55,11 @@ def florist(
     """
     plan = plan_adapters(setting, adapter_ranks, alpha)
     largest = largest_ranks(plan.ranks)
-    mean = fedhm(setting, history=False, decomposition=decomposition, plans=plan.ranks)
+    mean = fedhm(setting, history=False, decomposition="svd", plans=plan.ranks)
 
     def kept_of(difference: Mapping[str, jax.Array]) -> FedHMState:
         full = {path: min(matrix_shape(kernel.shape)) for path, kernel in difference.items()}
-        factors = factorize_tree(difference, full, decomposition)
+        factors = factorize_tree(difference, full, "svd")
         kept = {path: leading_energy(kernel, energy) for path, kernel in factors.items()}
         return FedHMState(
             {path: recover(kernel) for path, kernel in kept.items()},
@@ -94,8 +90,8 @@ def leading_energy(factors: Factors, energy: float) -> Factors:
     Source: arXiv 2506.09199, section 3, singular value thresholding.
     """
     v, u = factors
-    squares = jnp.square(v).reshape(-1, factors.rank).sum(0)
-    squares = squares * jnp.square(u).swapaxes(-2, -1).reshape(-1, factors.rank).sum(0)
-    before = jnp.pad(jnp.cumsum(squares), (1, 0))[:-1]
-    kept = before < energy * squares.sum()
-    return Factors(jnp.where(kept, v, 0), jnp.where(kept[:, None], u, 0))
+    squares = squared_lengths(v) * squared_lengths(u.mT)
+    running = jnp.cumsum(squares, -1)
+    before = jnp.concatenate([jnp.zeros_like(squares[..., :1]), running[..., :-1]], -1)
+    kept = before < energy * running[..., -1:]
+    return Factors(jnp.where(kept, v, 0), jnp.where(kept.mT, u, 0))

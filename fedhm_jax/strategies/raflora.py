@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 
 from fedhm_jax.data import Client
-from fedhm_jax.lowrank import DecompositionMethod
 from fedhm_jax.server import Contribution
 from fedhm_jax.strategies.adapters import plan_adapters
 from fedhm_jax.strategies.base import Setting, Strategy
@@ -28,7 +27,6 @@ def raflora(
     *,
     adapter_ranks: Sequence[int] | None = None,
     alpha: float = 16.0,
-    decomposition: DecompositionMethod = "auto",
 ) -> Strategy[AdapterState[FedHMState]]:
     """The raFLoRA strategy, ``W <- W0 + sum_s (sum_{k holds s} w_k (alpha / r_k) v_ks u_ks) / (sum_{k holds s} w_k)``.
 
@@ -38,7 +36,6 @@ def raflora(
         setting: what to build for.
         adapter_ranks: of each tier; FedHM's ranks at the tiers' rank factors if None.
         alpha: of the scale alpha / r.
-        decomposition: how the server factorizes the sum, as in `fedhm`.
 
     Returns:
         The strategy.
@@ -49,7 +46,7 @@ def raflora(
     Source: arXiv 2602.13486, section 5.
     """
     plan = plan_adapters(setting, adapter_ranks, alpha)
-    changes = fedhm_segments(setting, decomposition=decomposition, plans=plan.ranks)
+    changes = fedhm_segments(setting, decomposition="svd", plans=plan.ranks)
 
     # A model is its change from nothing.
     def contribute(state: FedHMState, tier: int, trained: Params, client: Client) -> Contribution:

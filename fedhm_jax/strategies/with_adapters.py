@@ -22,8 +22,10 @@ from fedhm_jax.strategies.adapters import (
     one_sided,
     scaled,
     shapes_of,
+    significant,
 )
 from fedhm_jax.strategies.base import Setting, StateT, Strategy
+from fedhm_jax.strategies.fedhm import FedHMState
 from fedhm_jax.tree import Params, named_leaves
 
 
@@ -66,23 +68,33 @@ class DifferenceMethod(NamedTuple, Generic[StateT]):
     objective: Callable[[Objective], Callable[[StateT, int], Objective]] = lambda plain: lambda state, tier: plain
 
 
-def by_decomposition(strategy: Strategy[StateT]) -> DifferenceMethod[StateT]:
+def by_decomposition(strategy: Strategy[FedHMState]) -> DifferenceMethod[FedHMState]:
     """FedHM or one of its kin, D in the place of its model.
 
     Args:
-        strategy: its tiers' models are factors of a decomposition.
+        strategy: decomposes exactly, since the singular values of D fall fast.
 
     Returns:
-        The method; a client begins with an orthonormal v.
+        The method. A client begins with an orthonormal v, and anew where a direction is lost in rounding: which one it
+        is would depend on the order in which clients were added up.
     """
+    replace = strategy.replace_model
+    assert replace is not None
+
+    def clear(state: FedHMState) -> FedHMState:
+        return state._replace(factors=significant(state.factors))
+
+    def aggregate(state: FedHMState, contributions: Sequence[Contribution], clients: jax.Array) -> FedHMState:
+        return clear(strategy.aggregate(state, contributions, clients))
+
     return DifferenceMethod(
         init=strategy.init,
         difference=strategy.global_model,
         adapters=strategy.tier_model,
         distribute=lambda state, tier: one_sided(strategy.tier_model(state, tier)),
         contribute=strategy.contribute,
-        aggregate=strategy.aggregate,
-        replace=strategy.replace_model,
+        aggregate=aggregate,
+        replace=lambda state, difference: clear(replace(state, difference)),
     )
 
 
