@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from support import adapter_twin
+from support.traced import equations
 
 from fedhm_jax import (
     AggregationConfig,
@@ -194,6 +196,16 @@ def test_one_client_alone_gets_back_what_it_trained(name):
             np.testing.assert_allclose(found, ALPHA / RANKS[1] * v @ u, atol=TOLERANCE)
 
 
+def test_flora_draws_anew_for_every_client_and_every_round():
+    noise = noise_of("flora", np.random.default_rng(9))
+    arguments = noise, jnp.ones(4, bool), jnp.ones(4, jnp.int32)
+    first = play("flora")(first_state("flora"), *arguments)
+    second = play("flora")(first.state, *arguments)
+    begun = [np.asarray(tree["dense/kernel"].v) for tree in (*first.received[1:3], second.received[1])]
+    assert all(np.abs(one - other).max() > 0.1 for one, other in combinations(begun, 2))
+    assert abs(np.concatenate(begun).std() * np.sqrt(40) - 1) < 0.3  # columns of length 1 in the mean square
+
+
 def test_flexlora_on_a_base_of_zero_merges_as_fedhm_does():
     setting = problem()
     plans = tuple(dict.fromkeys(MATRICES, rank) for rank in RANKS)
@@ -265,6 +277,24 @@ def test_gradients_go_into_the_adapters_by_the_chain_rule(batch):
         slope = in_matrix(named_leaves(by_kernel)[path]) * ALPHA / RANKS[tier]
         np.testing.assert_allclose(by_v, slope @ u.T, atol=TOLERANCE)
         np.testing.assert_allclose(by_u, v.T @ slope, atol=TOLERANCE)
+
+
+def test_side_by_side_clients_share_the_base_and_no_product_of_factors_is_made(batch):
+    """Of seven clients no value in the traced step has a whole kernel's shape for each."""
+    strategy, state, clients = built(problem(), "fedhm_adapters"), first_state("fedhm_adapters"), 7
+
+    def step(mine: Any, batches: Batch) -> Any:
+        objective = strategy.objective(state, 0)
+        key, owned = jax.random.key(0), jnp.ones(CLASSES, bool)
+        return jax.vmap(lambda own, one: jax.grad(objective, has_aux=True)(own, one, owned, key)[0])(mine, batches)
+
+    trained = jax.eval_shape(lambda state: strategy.distribute(state, 0, client(0)), state)
+    many = jax.tree.map(lambda leaf: jnp.zeros((clients, *leaf.shape), leaf.dtype), (trained, batch))
+    values = [value for done in equations(step, *many) for value in (*done.invars, *done.outvars)]
+    seen = {getattr(value.aval, "shape", ()) for value in values}
+    kernels = [named_leaves(problem().shapes)[path].shape for path in MATRICES]
+    assert all(kernel in seen for kernel in kernels)
+    assert not any((clients, *kernel) in seen for kernel in kernels)
 
 
 @pytest.mark.parametrize("nesting", ["all", "drawn"])
