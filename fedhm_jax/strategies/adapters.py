@@ -150,29 +150,32 @@ def one_sided(adapters: Adapters) -> dict[str, Factors]:
     return {path: turn(factors) for path, factors in adapters.items()}
 
 
-def significant(adapters: Adapters) -> dict[str, Factors]:
-    """Factors of a decomposition without the directions whose singular value is lost in the rounding of the largest.
+def settled(adapters: Adapters) -> dict[str, Factors]:
+    """Factors of a decomposition without what rounding decides: directions far down, and the sign of each direction.
 
     Args:
         adapters: with singular values s split evenly.
 
     Returns:
         Factors in which both sides are zero where ``s <= sqrt(e) max s``, e the spacing of numbers at 1: so far down,
-        the directions themselves have half of the digits.
+        the directions themselves have half of the digits. Of the others, v has its largest entry above zero.
 
     Example:
-        >>> (kernel,) = significant({"a": Factors(v=jnp.eye(2) * jnp.array([[1.0, 0.01]]), u=jnp.eye(2))}).values()
+        >>> factors = Factors(v=jnp.eye(2) * jnp.array([[-1.0, 0.01]]), u=jnp.eye(2))
+        >>> (kernel,) = settled({"a": factors}).values()
         >>> kernel.v.tolist(), kernel.u.tolist()  # the second singular value is 0.01^2 of the first
-        ([[1.0, 0.0], [0.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]])
+        ([[1.0, 0.0], [0.0, 0.0]], [[-1.0, 0.0], [0.0, 0.0]])
     """
 
-    def clear(factors: Factors) -> Factors:
+    def settle(factors: Factors) -> Factors:
         v, u = factors
-        values = squared_lengths(v)
+        values, axes = squared_lengths(v), tuple(range(v.ndim - 1))
         kept = values > jnp.finfo(v.dtype).eps ** 0.5 * values.max()
+        turned = v.max(axes, keepdims=True) + v.min(axes, keepdims=True) < 0
+        v, u = jnp.where(turned, -v, v), jnp.where(turned.mT, -u, u)
         return Factors(jnp.where(kept, v, 0), jnp.where(kept.mT, u, 0))
 
-    return {path: clear(factors) for path, factors in adapters.items()}
+    return {path: settle(factors) for path, factors in adapters.items()}
 
 
 def drawn(key: jax.Array, shapes: Adapters) -> dict[str, jax.Array]:

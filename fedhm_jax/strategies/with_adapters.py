@@ -21,8 +21,8 @@ from fedhm_jax.strategies.adapters import (
     on_base,
     one_sided,
     scaled,
+    settled,
     shapes_of,
-    significant,
 )
 from fedhm_jax.strategies.base import Setting, StateT, Strategy
 from fedhm_jax.strategies.fedhm import FedHMState
@@ -75,17 +75,17 @@ def by_decomposition(strategy: Strategy[FedHMState]) -> DifferenceMethod[FedHMSt
         strategy: decomposes exactly, since the singular values of D fall fast.
 
     Returns:
-        The method. A client begins with an orthonormal v, and anew where a direction is lost in rounding: which one it
-        is would depend on the order in which clients were added up.
+        The method. A client begins with an orthonormal v, and with nothing that the order in which clients were added
+        up decides.
     """
     replace = strategy.replace_model
     assert replace is not None
 
-    def clear(state: FedHMState) -> FedHMState:
-        return state._replace(factors=significant(state.factors))
+    def settle(state: FedHMState) -> FedHMState:
+        return state._replace(factors=settled(state.factors))
 
     def aggregate(state: FedHMState, contributions: Sequence[Contribution], clients: jax.Array) -> FedHMState:
-        return clear(strategy.aggregate(state, contributions, clients))
+        return settle(strategy.aggregate(state, contributions, clients))
 
     return DifferenceMethod(
         init=strategy.init,
@@ -94,7 +94,7 @@ def by_decomposition(strategy: Strategy[FedHMState]) -> DifferenceMethod[FedHMSt
         distribute=lambda state, tier: one_sided(strategy.tier_model(state, tier)),
         contribute=strategy.contribute,
         aggregate=aggregate,
-        replace=lambda state, difference: clear(replace(state, difference)),
+        replace=lambda state, difference: settle(replace(state, difference)),
     )
 
 
