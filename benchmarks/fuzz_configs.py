@@ -46,6 +46,8 @@ _SCENES = (
     replace(BASE, strategy=StrategyConfig(name="heterofl", widths=(1.0, 0.5))),
     replace(BASE, strategy=StrategyConfig(name="fiarse", densities=(1.0, 0.3))),
     replace(BASE, model=ModelConfig(name="mlp", hidden=(8, 8)), strategy=StrategyConfig(name="depthfl", depths=(2, 1))),
+    replace(BASE, strategy=StrategyConfig(name="fedhm_adapters", adapter_ranks=(4, 2))),
+    replace(BASE, strategy=StrategyConfig(name="flora", adapter_ranks=(4, 2), alpha=4.0)),
     replace(BASE, aggregation=AggregationConfig(merge="median", reject=100.0)),
     replace(BASE, partition=PartitionConfig(method="natural", min_samples=4)),
     replace(BASE, server=ServerConfig(rounds=1, optimizer="yogi", learning_rate=0.01)),
@@ -158,7 +160,7 @@ def _with_tiers(config: SimulationConfig, factors: tuple[float, ...]) -> Simulat
     return replace(
         config,
         tiers=TiersConfig(factors),
-        strategy=replace(config.strategy, widths=None, densities=None, depths=None),
+        strategy=replace(config.strategy, widths=None, densities=None, depths=None, adapter_ranks=None),
         devices=replace(config.devices, flops=(1e6,)),
     )
 
@@ -180,6 +182,7 @@ _SELDOM = {
         "strategy.widths",
         "strategy.densities",
         "strategy.depths",
+        "strategy.adapter_ranks",
         "strategy.weighting",
         "aggregation.merge",
         "privacy.noise_multiplier",
@@ -278,6 +281,9 @@ _SENSIBLE: Mapping[str, Callable[[_Around], Any]] = {
     "strategy.densities": lambda around: (None, tuple(0.3**tier for tier in range(around.tiers))),
     "strategy.depths": lambda around: (None, (1,) * around.tiers, (3, *(1,) * (around.tiers - 1))),
     "strategy.distillation": lambda _: (1.0, 0.0, 0.5),
+    "strategy.adapter_ranks": lambda around: (None, (1,) * around.tiers, (3, *(1,) * (around.tiers - 1))),
+    "strategy.alpha": lambda _: (16.0, 1.0, 4.0),
+    "strategy.energy": lambda _: (0.99, 0.5, 1.0),
     "local.optimizer": lambda _: _optimizers(),
     "local.learning_rate": lambda _: (0.02, 1e-3, 1e-6, 0.1, 0.05),
     "local.momentum": lambda _: (0.9, 0.0, 0.5),

@@ -127,8 +127,14 @@ class StrategyConfig:
         "splitmix",
         "fiarse",
         "depthfl",
+        "flexlora",
+        "raflora",
+        "fedhm_adapters",
+        "hetlora",
+        "flora",
+        "florist",
     ] = "fedhm"
-    """The federated method. fedhm: low-rank clients. fedhm_segments: the same, each rank averaged over the clients that hold it. fedhm_nested: and every client trains the weaker tiers' models inside of its own. fedavg: every client the full model. fedavg_low_rank: every client the weakest tier's low-rank model. heterofl, fedrolex, fjord: narrower clients. splitmix: clients with fewer base networks. fiarse: clients with the entries of largest magnitude. depthfl: clients with the first stages."""
+    """The federated method. fedhm: low-rank clients. fedhm_segments: the same, each rank averaged over the clients that hold it. fedhm_nested: and every client trains the weaker tiers' models inside of its own. fedavg: every client the full model. fedavg_low_rank: every client the weakest tier's low-rank model. heterofl, fedrolex, fjord: narrower clients. splitmix: clients with fewer base networks. fiarse: clients with the entries of largest magnitude. depthfl: clients with the first stages. flexlora, raflora, fedhm_adapters, hetlora, flora, florist: adapters of unequal rank on a base that stays as it is: products averaged; each rank over the clients that hold it; the same for changes, and the weaker tiers' adapters trained inside of a client's own; factors averaged; products added to the base every round; products averaged, of which a share of the energy is kept."""
     builder: str | None = None
     """Your own method in place of name: a Python file and a function of a Setting in it, such as mine.py:build."""
     weighting: Literal["uniform", "samples", "rank_softmax"] = "uniform"
@@ -142,13 +148,19 @@ class StrategyConfig:
     decomposition: Literal["auto", "svd", "gram", "subspace"] = "auto"
     """How the server factorizes its kernels (fedhm, fedhm_segments, fedhm_nested, fedavg_low_rank). svd: exact. gram: eigenvectors of the Gram matrix, exact but for rounding. subspace: two steps of power iteration from the last round's factors, approximate; svd where there are none. auto: the fastest measured on the backend whose error is rounding alone."""
     nesting: Literal["all", "drawn"] = "all"
-    """Which of the models inside of its own a client trains in a step (fedhm_nested). all: its own and those of all weaker tiers. drawn: one of these, drawn anew for every step."""
+    """Which of the models inside of its own a client trains in a step (fedhm_nested, fedhm_adapters). all: its own and those of all weaker tiers. drawn: one of these, drawn anew for every step."""
     widths: tuple[float, ...] | None = None
     """Share of the channels that each tier holds (heterofl, fedrolex, fjord, splitmix), decreasing; if unset, solved so that a client costs what FedHM's client of its tier costs."""
     densities: tuple[float, ...] | None = None
     """Share of the kernels' entries that each tier holds (fiarse), decreasing; if unset, solved so that a client costs what FedHM's client of its tier costs."""
     depths: tuple[int, ...] | None = None
     """Stages of the model that each tier holds (depthfl), at least 1, not increasing; if unset, as many as cost no more than FedHM's client of its tier, and all of them where the rank factor is 1."""
+    adapter_ranks: tuple[int, ...] | None = None
+    """Rank of each tier's adapters (flexlora, raflora, fedhm_adapters, hetlora, flora, florist), not increasing, of each kernel at most its full rank; if unset, FedHM's rank of the kernel at the tier's rank factor."""
+    alpha: float = 16.0
+    """Adapters of rank r change a kernel by alpha / r times their product (flexlora, raflora, fedhm_adapters, hetlora, flora, florist)."""
+    energy: float = 0.99
+    """Share of the squared singular values of the merged adapters that the server keeps (florist)."""
     budget: Literal["parameters", "bytes", "macs"] = "bytes"
     """Which cost the solved widths, densities or depths match: parameters, bytes sent, or multiply-accumulates of a forward pass (not fiarse)."""
     distillation: float = 1.0

@@ -176,6 +176,13 @@ _RULES: tuple[_Rule, ...] = (
         "one or more integers of at least 1, not increasing",
     ),
     _Rule(
+        "strategy.adapter_ranks",
+        lambda ranks: len(ranks) > 0 and ranks[-1] >= 1 and all(one >= other for one, other in pairwise(ranks)),
+        "one or more integers of at least 1, not increasing",
+    ),
+    _Rule("strategy.energy", lambda share: 0 < share <= 1, "a number above 0 and at most 1"),
+    _Rule("strategy.alpha", lambda alpha: 1e-6 <= alpha <= 1e6, "a number from 1e-6 to 1e6"),
+    _Rule(
         "strategy.builder",
         lambda name: re.fullmatch(r".+\.py:[^\W\d]\w*", name) is not None,
         "a Python file and a name in it, such as 'mine.py:build'",
@@ -405,6 +412,14 @@ _RELATIONS: tuple[_Relation, ...] = (
         "strategy.depths",
         lambda config: config.strategy.depths is None or len(config.strategy.depths) == len(config.tiers.rank_factors),
         "one depth per tier (tiers.rank_factors is {config.tiers.rank_factors})",
+    ),
+    _Relation(
+        "strategy.adapter_ranks",
+        lambda config: (
+            config.strategy.adapter_ranks is None
+            or len(config.strategy.adapter_ranks) == len(config.tiers.rank_factors)
+        ),
+        "one rank per tier (tiers.rank_factors is {config.tiers.rank_factors})",
     ),
     *(_one_or_per_tier(f"devices.{name}") for name in ("flops", "download", "upload", "latency")),
     _Relation(

@@ -1,8 +1,9 @@
 """Convolution and dense layers whose kernel a tier may factorize, and the convolution that no tier factorizes.
 
-A `LowRankDense` or `LowRankConv` computes with whatever its parameter tree holds at ``kernel``: an array of any number
-of outputs, or `Factors` of any rank. So one module serves the server and every tier: the tier is in the parameters, not
-in the module. A last dense layer that stays whole is `flax.linen.Dense`.
+A `LowRankDense` or `LowRankConv` computes with whatever its parameter tree holds at ``kernel``: an array of any
+number of outputs, `Factors` of any rank, or `Adapted`, an array with factors beside it. So one module serves the
+server and every tier: the tier is in the parameters, not in the module. A last dense layer that stays whole is
+`flax.linen.Dense`.
 """
 
 from collections.abc import Sequence
@@ -13,17 +14,16 @@ from flax import linen as nn
 from flax.linen.initializers import Initializer
 
 from fedhm_jax.layers.convolution import ConvMethod, Padding, Pair, conv2d, same_padding
-from fedhm_jax.lowrank import Factors, factorize, whole_shape
+from fedhm_jax.lowrank import Adapted, Factors, factorize, whole_shape
 
 PaddingSpec = str | int | Sequence[Pair]
+Kernel = jax.Array | Factors | Adapted
 
 
-def _kernel(
-    module: nn.Module, init: Initializer, shape: tuple[int, ...], rank: int | None = None
-) -> jax.Array | Factors:
+def _kernel(module: nn.Module, init: Initializer, shape: tuple[int, ...], rank: int | None = None) -> Kernel:
     """The kernel as the parameter tree holds it; created whole, or factorized if a rank is given."""
     if module.has_variable("params", "kernel"):
-        kernel: jax.Array | Factors = module.get_variable("params", "kernel")
+        kernel: Kernel = module.get_variable("params", "kernel")
         # The number of outputs is the tree's to say: a narrower model holds fewer.
         if (held := whole_shape(kernel))[:-1] != shape[:-1]:
             raise ValueError(
@@ -50,7 +50,7 @@ def whole_kernel(module: nn.Module, init: Initializer, shape: tuple[int, ...]) -
         ValueError: the tree holds factors, or another number of inputs.
     """
     kernel = _kernel(module, init, shape)
-    if isinstance(kernel, Factors):
+    if isinstance(kernel, Factors | Adapted):
         raise ValueError(f"{'/'.join((*module.path, 'kernel'))} is factorized, but its layer keeps it whole")
     return kernel
 
@@ -60,10 +60,28 @@ def _add_bias(module: nn.Module, outputs: jax.Array) -> jax.Array:
     return outputs + bias.reshape((1,) * (outputs.ndim - 1) + (-1,))
 
 
-class LowRankDense(nn.Module):
-    """Dense layer with a kernel that tiers may factorize, ``y = x v u + b`` (``y = x W + b`` with a whole kernel).
+def _product(inputs: jax.Array, kernel: Kernel) -> jax.Array:
+    if isinstance(kernel, Adapted):
+        return _product(inputs, kernel.base) + _product(inputs, kernel.change)
+    return inputs @ kernel.v @ kernel.u if isinstance(kernel, Factors) else inputs @ kernel
 
-    Parameters: ``kernel``: (inputs, features) or `Factors` of it; ``bias``: (features,).
+
+def _convolution(images: jax.Array, kernel: Kernel, strides: Pair, padding: Padding, method: ConvMethod) -> jax.Array:
+    if isinstance(kernel, Adapted):
+        base, change = (_convolution(images, part, strides, padding, method) for part in kernel)
+        return base + change
+    if isinstance(kernel, Factors):
+        (s, t), (rows, columns) = strides, padding
+        narrow = conv2d(images, kernel.v, (1, t), ((0, 0), columns), method)
+        return conv2d(narrow, kernel.u, (s, 1), (rows, (0, 0)), method)
+    return conv2d(images, kernel, strides, padding, method)
+
+
+class LowRankDense(nn.Module):
+    """Dense layer with a kernel that tiers may factorize, ``y = x v u + b`` (``y = x W + b`` with a whole kernel, ``y =
+    x W + x v u + b`` with factors beside it).
+
+    Parameters: ``kernel``: (inputs, features), `Factors` or `Adapted` of it; ``bias``: (features,).
 
     Attributes:
         features: number of outputs.
@@ -101,7 +119,7 @@ class LowRankDense(nn.Module):
             (..., features).
         """
         kernel = _kernel(self, self.kernel_init, (inputs.shape[-1], self.features), self.rank)
-        outputs = inputs @ kernel.v @ kernel.u if isinstance(kernel, Factors) else inputs @ kernel
+        outputs = _product(inputs, kernel)
         return _add_bias(self, outputs) if self.use_bias else outputs
 
 
@@ -111,7 +129,7 @@ class LowRankConv(nn.Module):
     With factors, ``v`` runs with strides (1, t) and the width's padding, ``u`` with strides (s, 1) and the height's
     padding; at full rank the two equal the whole convolution.
 
-    Parameters: ``kernel``: (kh, kw, inputs, features) or `Factors` of it; ``bias``: (features,).
+    Parameters: ``kernel``: (kh, kw, inputs, features), `Factors` or `Adapted` of it; ``bias``: (features,).
 
     Attributes:
         features: number of output channels.
@@ -154,12 +172,7 @@ class LowRankConv(nn.Module):
         shape = (*self.kernel_size, images.shape[-1], self.features)
         kernel = _kernel(self, self.kernel_init, shape, self.rank)
         rows, columns = _explicit_padding(self.padding, images.shape[1:3], self.kernel_size, self.strides)
-        if isinstance(kernel, Factors):
-            s, t = self.strides
-            narrow = conv2d(images, kernel.v, (1, t), ((0, 0), columns), self.method)
-            outputs = conv2d(narrow, kernel.u, (s, 1), (rows, (0, 0)), self.method)
-        else:
-            outputs = conv2d(images, kernel, self.strides, (rows, columns), self.method)
+        outputs = _convolution(images, kernel, self.strides, (rows, columns), self.method)
         return _add_bias(self, outputs) if self.use_bias else outputs
 
 

@@ -1,6 +1,7 @@
 """Kernels and their factors: the decomposition, its truncation, and the product that recovers the kernel."""
 
 from fedhm_jax.lowrank.decomposition import (
+    Adapted,
     Factors,
     RankPlan,
     factorize,
@@ -19,6 +20,7 @@ from fedhm_jax.lowrank.spectral import spectral_norm
 from fedhm_jax.lowrank.truncation import DecompositionMethod, fastest_decomposition
 
 __all__ = [
+    "Adapted",
     "DecompositionMethod",
     "Factors",
     "RankPlan",

@@ -41,16 +41,28 @@ class Factors(NamedTuple):
         return self.u.shape[-2]
 
 
+class Adapted(NamedTuple):
+    """A kernel that is held as it is and the change that is trained beside it, ``W + v u``.
+
+    Attributes:
+        base: W, (i, o) or (kh, kw, i, o).
+        change: of the same whole shape.
+    """
+
+    base: jax.Array
+    change: Factors
+
+
 def is_factors(node: Any) -> bool:
     """True for a `Factors` node; the ``is_leaf`` of tree functions that treat a kernel as one thing."""
     return isinstance(node, Factors)
 
 
-def whole_shape(kernel: jax.Array | Factors) -> tuple[int, ...]:
-    """Shape of the kernel that an array or `Factors` stands for.
+def whole_shape(kernel: jax.Array | Factors | Adapted) -> tuple[int, ...]:
+    """Shape of the kernel that an array, `Factors` or `Adapted` stands for.
 
     Args:
-        kernel: whole or factorized.
+        kernel: whole, factorized, or whole with a change beside it.
 
     Returns:
         (i, o) or (kh, kw, i, o).
@@ -59,6 +71,8 @@ def whole_shape(kernel: jax.Array | Factors) -> tuple[int, ...]:
         >>> whole_shape(Factors(v=jnp.ones((1, 3, 4, 2)), u=jnp.ones((5, 1, 2, 8))))
         (5, 3, 4, 8)
     """
+    if isinstance(kernel, Adapted):
+        return kernel.base.shape
     if not isinstance(kernel, Factors):
         return kernel.shape
     spatial = (kernel.u.shape[0], kernel.v.shape[1]) if kernel.u.ndim == 4 else ()

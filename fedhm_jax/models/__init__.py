@@ -9,7 +9,7 @@ from fedhm_jax.models.build import RESNETS, build_model
 from fedhm_jax.models.costs import count_bytes, count_macs, count_parameters
 from fedhm_jax.models.depth import DepthNet, Exit, exits_of
 from fedhm_jax.models.network import Network, Statistics, ensemble, network_of, rescaled
-from fedhm_jax.models.rank_plan import factorizable_kernels, plan_ranks
+from fedhm_jax.models.rank_plan import factorizable_kernels, nominal_rank, plan_ranks
 from fedhm_jax.models.resnet import ResNet
 from fedhm_jax.models.width_plan import WidthPlan, hidden_layers, pad_width, plan_widths, roll_width, slice_width
 
@@ -33,6 +33,7 @@ __all__ = [
     "hidden_layers",
     "model_cost",
     "network_of",
+    "nominal_rank",
     "pad_width",
     "plan_ranks",
     "plan_widths",

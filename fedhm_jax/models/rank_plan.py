@@ -63,11 +63,30 @@ def rank_for(kernel_shape: tuple[int, ...], rank_factor: float) -> int | None:
     """
     if rank_factor == 1:
         return None
-    inputs, outputs = kernel_shape[-2:]
     rows, columns = matrix_shape(kernel_shape)
-    wanted = outputs / rank_factor if len(kernel_shape) == 4 else inputs * outputs / (rank_factor * (inputs + outputs))
-    rank = max(round(wanted), 1)
+    rank = nominal_rank(kernel_shape, rank_factor)
     return rank if rank * (rows + columns) < rows * columns else None
+
+
+def nominal_rank(kernel_shape: tuple[int, ...], rank_factor: float) -> int:
+    """The rule of `rank_for` alone, for factors that need not be smaller than the kernel, as those beside it.
+
+    Args:
+        kernel_shape: (i, o) or (kh, kw, i, o).
+        rank_factor: f, at least 1.
+
+    Returns:
+        The rank, at least 1.
+
+    Example:
+        >>> nominal_rank((96, 96), 4.0), nominal_rank((96, 96), 1.0)
+        (12, 48)
+
+    Source: as of `rank_for`.
+    """
+    inputs, outputs = kernel_shape[-2:]
+    wanted = outputs / rank_factor if len(kernel_shape) == 4 else inputs * outputs / (rank_factor * (inputs + outputs))
+    return max(round(wanted), 1)
 
 
 def plan_ranks(kernels: Mapping[str, tuple[int, ...]], rank_factor: float) -> RankPlan:

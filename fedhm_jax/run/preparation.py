@@ -170,8 +170,8 @@ def check_run(config: SimulationConfig, given: HandedOver = NOTHING) -> RunParts
     sampling = _sampling(config, tiers, np.array([len(part) for part in dealt]), tier_seed, cohort_seed)
     check_samples(config.local, sampling.sizes, sampling.cohort_size)
     mesh = client_mesh(config.server.devices, sampling.cohort_size)
-    mean_samples = float(sampling.sizes.mean())
-    setting = build_setting(config, model, learning.inputs, variables, tiers, learning.task, mean_samples)
+    clients, mean_samples = _clients_by_tier(tiers, sampling), float(sampling.sizes.mean())
+    setting = build_setting(config, model, learning.inputs, variables, tiers, learning.task, mean_samples, clients)
     metrics = metrics_of(setting, learning)
     method = build_strategy(config, setting, builder)
     if builder is not None:
@@ -180,7 +180,7 @@ def check_run(config: SimulationConfig, given: HandedOver = NOTHING) -> RunParts
     rule = build_rule(config, setting, built, learning.classes, handed_over=builder is not None)
     plan = RunPlan(
         config=config,
-        costs=tier_costs(built, setting, tiers, _clients_by_tier(tiers, sampling), learning, config.local.batch_size),
+        costs=tier_costs(built, setting, tiers, clients, learning, config.local.batch_size),
         label_counts=counts_by_class(dataset, dealt),
         tier_of_client=sampling.tier_of_client,
         tier_names=tuple(tier.name for tier in tiers),

@@ -32,6 +32,7 @@ def build_setting(
     tiers: Sequence[Tier],
     task: Task,
     mean_samples: float,
+    clients: Sequence[float] = (),
 ) -> Setting:
     """What the run's strategy is built for.
 
@@ -43,6 +44,7 @@ def build_setting(
         tiers: from the strongest to the weakest.
         task: what there is to learn.
         mean_samples: mean number of samples of a client.
+        clients: number of clients of each tier; empty where costs do not matter.
 
     Returns:
         The setting.
@@ -69,6 +71,7 @@ def build_setting(
         mean_samples=mean_samples,
         compute_dtype=None if config.local.compute == "float32" else jnp.bfloat16,
         task=task,
+        clients=tuple(clients),
     )
 
 

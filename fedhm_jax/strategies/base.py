@@ -46,6 +46,8 @@ class Setting(NamedTuple):
         mean_samples: mean number of samples of a client.
         compute_dtype: floating type of the clients' forward and backward passes; None for the parameters' own.
         task: what there is to learn.
+        clients: number of registered clients of each tier, the expected one where tiers are drawn anew; empty where
+            it is not known.
     """
 
     module: nn.Module
@@ -60,6 +62,7 @@ class Setting(NamedTuple):
     mean_samples: float = 1.0
     compute_dtype: DTypeLike | None = None
     task: Task = CLASSIFICATION
+    clients: tuple[float, ...] = ()
 
     @property
     def network(self) -> Network:

@@ -51,7 +51,7 @@ def fedhm_nested(
 
 
 def nested_objective(
-    setting: Setting, plans: Sequence[RankPlan], nesting: Nesting = "all"
+    setting: Setting, plans: Sequence[RankPlan], nesting: Nesting = "all", plain: Objective | None = None
 ) -> Callable[[FedHMState, int], Objective]:
     """What a client minimises when it trains the weaker tiers' models inside of its own.
 
@@ -59,17 +59,18 @@ def nested_objective(
         setting: what to build for.
         plans: rank plan of each tier.
         nesting: as in `fedhm_nested`.
+        plain: the loss of one of the models; the setting's own if None.
 
     Returns:
         From FedHM's state and a tier to the objective. Of the state it takes Q, the directions of the factors, which a
         device of the whole model finds by the decomposition of what it received.
     """
-    plain = supervised(setting.network, setting.masked_loss, setting.task)
+    loss_of_one = supervised(setting.network, setting.masked_loss, setting.task) if plain is None else plain
 
     def objective(state: FedHMState, tier: int) -> Objective:
         bases = {path: input_basis(state.factors[path]) for path in state.factors if path not in plans[tier]}
         inside = [plan for place, plan in enumerate(plans) if place >= tier and plan not in plans[tier:place]]
-        losses = [partial(_loss_of_truncation, plain, plan, bases) for plan in inside]
+        losses = [partial(_loss_of_truncation, loss_of_one, plan, bases) for plan in inside]
         return (_mean_of if nesting == "all" else _one_of)(losses)
 
     return objective

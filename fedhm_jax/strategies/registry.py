@@ -7,12 +7,18 @@ from fedhm_jax.strategies.base import State, Strategy
 from fedhm_jax.strategies.depthfl import depthfl
 from fedhm_jax.strategies.fedavg import fedavg, fedavg_low_rank
 from fedhm_jax.strategies.fedhm import fedhm
+from fedhm_jax.strategies.fedhm_adapters import fedhm_adapters
 from fedhm_jax.strategies.fedhm_nested import fedhm_nested
 from fedhm_jax.strategies.fedhm_segments import fedhm_segments
 from fedhm_jax.strategies.fedrolex import fedrolex
 from fedhm_jax.strategies.fiarse import fiarse
 from fedhm_jax.strategies.fjord import fjord
+from fedhm_jax.strategies.flexlora import flexlora
+from fedhm_jax.strategies.flora import flora
+from fedhm_jax.strategies.florist import florist
 from fedhm_jax.strategies.heterofl import heterofl
+from fedhm_jax.strategies.hetlora import hetlora
+from fedhm_jax.strategies.raflora import raflora
 from fedhm_jax.strategies.splitmix import splitmix
 
 
@@ -40,4 +46,10 @@ STRATEGIES: dict[str, Row] = {
     "splitmix": Row(splitmix, ("widths", "budget")),
     "fiarse": Row(fiarse, ("densities", "budget")),
     "depthfl": Row(depthfl, ("depths", "budget", "distillation")),
+    "flexlora": Row(flexlora, ("adapter_ranks", "alpha")),
+    "raflora": Row(raflora, ("adapter_ranks", "alpha")),
+    "fedhm_adapters": Row(fedhm_adapters, ("adapter_ranks", "alpha", "nesting")),
+    "hetlora": Row(hetlora, ("adapter_ranks", "alpha")),
+    "flora": Row(flora, ("adapter_ranks", "alpha")),
+    "florist": Row(florist, ("adapter_ranks", "alpha", "energy")),
 }

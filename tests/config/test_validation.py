@@ -106,6 +106,14 @@ WRONG_VALUES = [
         ("strategy.depths", depths, "one or more integers of at least 1, not increasing")
         for depths in ((), (1, 2, 2, 1), (2, 1, 1, 0))
     ),
+    *(
+        ("strategy.adapter_ranks", ranks, "one or more integers of at least 1, not increasing")
+        for ranks in ((), (1, 2, 2, 1), (2, 1, 1, 0))
+    ),
+    ("strategy.adapter_ranks", (2, 1), "one rank per tier (tiers.rank_factors is (1.0, 2.0, 4.0, 8.0))"),
+    ("strategy.alpha", 0.0, "a number from 1e-6 to 1e6"),
+    ("strategy.energy", 0.0, "a number above 0 and at most 1"),
+    ("strategy.energy", 1.5, "a number above 0 and at most 1"),
     ("strategy.depths", (2, 1), "one depth per tier (tiers.rank_factors is (1.0, 2.0, 4.0, 8.0))"),
     ("strategy.widths", (1.0, 0.5), "one width per tier (tiers.rank_factors is (1.0, 2.0, 4.0, 8.0))"),
     ("strategy.distillation", -0.5, "a number of at least 0"),

@@ -7,7 +7,7 @@ import pytest
 from flax import linen as nn
 
 from fedhm_jax.layers.lowrank import Conv, LowRankConv, LowRankDense
-from fedhm_jax.lowrank.decomposition import Factors, factorize, matrix_shape, recover
+from fedhm_jax.lowrank.decomposition import Adapted, Factors, factorize, matrix_shape, recover
 
 SHAPES = [  # kernel size, strides, padding
     ((3, 3), (1, 1), "SAME"),
@@ -67,6 +67,25 @@ def test_low_rank_dense_at_full_rank_equals_flax_dense(use_bias):
             reference.apply({"params": params}, jnp.array(inputs)),
             atol=1e-12,
         )
+
+
+@pytest.mark.parametrize("layer", [LowRankDense(6), LowRankConv(6, (3, 2), strides=(2, 1), padding=1)])
+def test_factors_beside_a_kernel_equal_the_layer_of_their_sum(layer):
+    images = np.random.default_rng(4).normal(size=(2, 5, 6, 4))
+    with jax.enable_x64(True):
+        params = in_float64(layer.init(jax.random.key(0), jnp.array(images, jnp.float32))["params"])
+        change = factorize(jnp.sin(params["kernel"] * 100), 2)
+        beside, whole = (
+            layer.apply({"params": params | {"kernel": kernel}}, jnp.array(images))
+            for kernel in (Adapted(params["kernel"], change), params["kernel"] + recover(change))
+        )
+        np.testing.assert_allclose(beside, whole, atol=1e-12)
+
+
+def test_a_layer_that_stays_whole_takes_no_factors_beside_its_kernel():
+    kernel = Adapted(jnp.ones((1, 1, 2, 3)), Factors(jnp.ones((1, 1, 2, 1)), jnp.ones((1, 1, 1, 3))))
+    with pytest.raises(ValueError, match="kernel is factorized, but its layer keeps it whole"):
+        Conv(3, (1, 1), use_bias=False).apply({"params": {"kernel": kernel}}, jnp.ones((1, 4, 4, 2)))
 
 
 def test_init_without_rank_creates_the_whole_kernel():

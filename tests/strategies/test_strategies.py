@@ -35,18 +35,23 @@ SMALL = SimulationConfig(
 
 # The MLP goes through every check; the others add convolutions, a flattening, shortcuts and norms to the first.
 OFTEN = {"fedhm_nested", "splitmix"}  # with the most that can go wrong in a batch, or a tier
+# The base stays as it is, so they are never FedAvg. What two of them share is checked often on one.
+ADAPTERS = {"flexlora", "raflora", "fedhm_adapters", "hetlora", "flora", "florist"}
+SELDOM = ADAPTERS - {"fedhm_adapters", "flora"}
 CONTRACT = [
     pytest.param(
         name,
         model,
         check,
-        marks=() if model == "mlp" and (check is CHECKS[1] or name in OFTEN) else pytest.mark.long,
+        marks=()
+        if model == "mlp" and name not in SELDOM and (check is CHECKS[1] or name in OFTEN)
+        else pytest.mark.long,
     )
     for name in STRATEGIES
     for model in MODELS
-    for check in (CHECKS if model == "mlp" else CHECKS[:1])
+    for check in (CHECKS if model == "mlp" else CHECKS[1:2] if name in ADAPTERS else CHECKS[:1])
     # With a full-rank weakest tier the one is FedAvg itself; the other has more heads than one.
-    if not (name in ("fedavg_low_rank", "depthfl") and check is CHECKS[0])
+    if not (name in ADAPTERS | {"fedavg_low_rank", "depthfl"} and check is CHECKS[0])
 ]
 
 
@@ -108,6 +113,8 @@ def low_rank_size(f):
     return products + 20 + 10 + 10, products
 
 
+# Adapters of 64 x 20 and 20 x 10 have ranks 15 and 7 at f = 1, 8 and 3 at f = 2, and a product for each parameter.
+ADAPTER, WEAK = 15 * 84 + 7 * 30, 8 * 84 + 3 * 30
 FULL, HALF = mlp_size((20, 10)), mlp_size((10, 5))
 BY_HAND = {  # for each tier: parameters, MACs of a prediction, forward MACs of a training sample
     "fedavg": [(*FULL, FULL[1])] * 2,
@@ -129,9 +136,16 @@ BY_HAND = {  # for each tier: parameters, MACs of a prediction, forward MACs of 
     "fiarse": [(*FULL, FULL[1]), (790 + 40, FULL[1], FULL[1])],
     # a head of 20 x 10 behind the first layer
     "depthfl": [(FULL[0] + 210, FULL[1] + 200, FULL[1] + 200), (64 * 20 + 20 + 210, 1480, 1480)],
+    # in training beside the whole kernels, in a prediction merged into them
+    **{name: [(size, FULL[1], FULL[1] + size) for size in (ADAPTER, WEAK)] for name in ADAPTERS},
+    # in a step the weak tier's adapters too
+    "fedhm_adapters": [(ADAPTER, FULL[1], 2 * FULL[1] + ADAPTER + WEAK), (WEAK, FULL[1], FULL[1] + WEAK)],
 }
 HALVES = {"widths": (1.0, 0.5), "densities": (1.0, 0.5), "depths": (2, 1)}
-MAPS = {"fiarse": [0, 198]}  # bytes that say which of 1,580 entries are sent
+MORE_DOWN = {
+    "fiarse": [0, 198],  # bytes that say which of 1,580 entries are sent
+    "flora": [4 * (3 * ADAPTER + 3 * WEAK - own) for own in (ADAPTER, WEAK)],  # the adapters of all six clients
+}
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -140,7 +154,7 @@ def test_costs_equal_a_hand_count(name):
     costs = check_run(replace(SMALL, strategy=StrategyConfig(name=name, **options))).plan.costs
     assert [(cost.parameters, cost.macs, cost.train_macs) for cost in costs] == BY_HAND[name]
     assert all(cost.bytes_up == 4 * cost.parameters for cost in costs)
-    assert [cost.bytes_down - cost.bytes_up for cost in costs] == MAPS.get(name, [0, 0])
+    assert [cost.bytes_down - cost.bytes_up for cost in costs] == MORE_DOWN.get(name, [0, 0])
 
 
 def test_everybody_low_rank_is_the_weakest_of_three_tiers():
