@@ -161,10 +161,10 @@ def settled(adapters: Adapters) -> dict[str, Factors]:
         the directions themselves have half of the digits. Of the others, v has its largest entry above zero.
 
     Example:
-        >>> factors = Factors(v=jnp.eye(2) * jnp.array([[-1.0, 0.01]]), u=jnp.eye(2))
+        >>> factors = Factors(v=-jnp.array([[0.01, 1.0], [0.01, 2.0]]), u=jnp.eye(2))
         >>> (kernel,) = settled({"a": factors}).values()
-        >>> kernel.v.tolist(), kernel.u.tolist()  # the second singular value is 0.01^2 of the first
-        ([[1.0, 0.0], [0.0, 0.0]], [[-1.0, 0.0], [0.0, 0.0]])
+        >>> kernel.v.tolist()  # the first singular value is 0.0002 / 5 of the second
+        [[0.0, 1.0], [0.0, 2.0]]
     """
 
     def settle(factors: Factors) -> Factors:
@@ -254,8 +254,9 @@ def merged(base: Params, difference: Mapping[str, jax.Array]) -> Params:
         Tree like ``base``.
 
     Example:
-        >>> merged({"a": {"kernel": jnp.ones(2), "bias": jnp.ones(1)}}, {"a/kernel":
-        jnp.ones(2)})["a"]["kernel"].tolist() [2.0, 2.0]
+        >>> base = {"a": {"bias": jnp.ones(1), "kernel": jnp.ones(2)}}
+        >>> jax.tree.map(lambda leaf: leaf.tolist(), merged(base, {"a/kernel": jnp.ones(2)}))
+        {'a': {'bias': [1.0], 'kernel': [2.0, 2.0]}}
     """
     return map_named(lambda path, leaf: leaf + difference[path] if path in difference else leaf, base)
 

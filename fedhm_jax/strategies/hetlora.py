@@ -24,8 +24,7 @@ from fedhm_jax.tree import Params
 def hetlora(
     setting: Setting, *, adapter_ranks: Sequence[int] | None = None, alpha: float = 16.0
 ) -> Strategy[AdapterState[dict[str, Factors]]]:
-    """The HetLoRA strategy, ``v <- sum_k w_k [v_k, 0]`` and ``u <- sum_k w_k (alpha / r_k) [u_k; 0]``; W is ``W0 + v
-    u``.
+    """The HetLoRA strategy, ``W = W0 + v u``, ``v <- sum_k w_k [v_k, 0]``, ``u <- sum_k w_k (alpha / r_k) [u_k; 0]``.
 
     Args:
         setting: what to build for.
