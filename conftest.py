@@ -16,6 +16,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Most tests compile for longer than they run. The same programs, compiled with less effort, halve the time.
 _QUICK = ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
+# A program is compiled in one piece: to cut it in many is work, and both workers have a core of their own.
+_QUICK.append("--xla_cpu_parallel_codegen_split_count=1")
 if int(version("jaxlib").split(".")[1]) < 11:
     # The newer of the two emitters that jaxlib 0.10 has takes twice as long; later ones have that one alone, quicker.
     _QUICK.append("--xla_cpu_use_fusion_emitters=false")

@@ -119,6 +119,7 @@ def dies_at_first(count, seed, home, channel):
         channel.send((Case(number, Outcome("ran"), ""), ""))
 
 
+@pytest.mark.long
 def test_a_process_that_dies_is_a_failure_and_is_replaced(monkeypatch):
     monkeypatch.setattr(fuzz, "_work", dies_at_first)
     done = fuzz._all_cases(4, seed=0, processes=1)

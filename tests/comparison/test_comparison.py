@@ -122,20 +122,20 @@ class Clock:
 def test_a_running_study_is_reported_once_a_minute_and_what_fails_leaves_nothing_out(monkeypatch):
     clock, written = Clock(), []
     monkeypatch.setattr(runner, "time", clock)
-    with runner._now_and_then(lambda: written.append(clock.now)) as report:
-        for clock.now in (10.0, 59.0, 60.0, 61.0, 125.0, 126.0):
-            report()
+
+    def study(jobs, failure=None):
+        with runner._now_and_then(lambda: written.append(clock.now)) as report:
+            for clock.now in jobs:
+                report()
+            if failure is not None:
+                raise failure
+
+    study([10.0, 59.0, 60.0, 61.0, 125.0, 126.0])
     assert written == [60.0, 125.0]  # `compare` writes the last one
-    written.clear()
-    with pytest.raises(KeyboardInterrupt), runner._now_and_then(lambda: written.append(clock.now)) as report:
-        clock.now = 127.0
-        report()
-        clock.now = 128.0
-        raise KeyboardInterrupt
-    assert written == [128.0]
-    with pytest.raises(KeyboardInterrupt), runner._now_and_then(written.clear):
-        raise KeyboardInterrupt  # nothing has been run
-    assert written == [128.0]
+    for jobs in ([127.0], [200.0], []):
+        with pytest.raises(KeyboardInterrupt):
+            study(jobs, KeyboardInterrupt())
+    assert written == [60.0, 125.0, 127.0, 200.0]  # once each, and nothing where nothing was run
 
 
 def run_folders(finished):

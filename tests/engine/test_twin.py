@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from support.round_twin import CASES, IN_A_ROW, PLAIN, Case, check_evaluation, check_rounds
 
-# Convolutions, a norm, steps and all options at once; the others are variations of these.
-OFTEN = {"conv", "batch norm", "steps", "everything"}
+# A norm, steps and all options at once; the others are variations of these. Convolutions: lowrank/test_truncation.py.
+OFTEN = {"batch norm", "steps", "everything"}
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,8 @@ def test_rounds_in_a_row(name: str) -> None:
         check_rounds(CASES[name], IN_A_ROW, np.float64, tolerance=1e-9)
 
 
-@pytest.mark.parametrize("name", ["everything", pytest.param("conv, batch norm", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["everything", "conv, batch norm"])
 def test_rounds_in_single_precision(name: str) -> None:
     check_rounds(CASES[name], IN_A_ROW[:2], np.float32, tolerance=1e-4)
 

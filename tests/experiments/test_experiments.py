@@ -60,6 +60,7 @@ def test_every_strategy_accepts_the_fashion_study(strategy):
     assert len(tier_costs(study_of("fashion_small"), "dirichlet-0.3", strategy)) == 4
 
 
+@pytest.mark.long
 def test_widths_of_the_cifar_study_are_solved():
     fedhm, heterofl = (tier_costs(study_of("cifar10_small"), "dirichlet-0.3", name) for name in ("fedhm", "heterofl"))
     for low_rank, narrow in zip(fedhm, heterofl, strict=True):

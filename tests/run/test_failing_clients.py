@@ -91,6 +91,7 @@ def test_one_number_tells_whether_all_are_finite(shape, value):
     assert bool(jax.jit(all_finite)(tree)) == np.isfinite(value)
 
 
+@pytest.mark.long
 def test_infinite_updates_in_chunks():
     failing = rounds(build=tampering(LEFT_OUT, poison(-math.inf)), chunk=3)
     after, metrics = failing.play(failing.state, FULL_TIERS)

@@ -81,6 +81,7 @@ def test_seeds_share_a_program_and_are_what_they_are_alone(record: Any) -> None:
     assert together[0].history[-1]["loss"] != record["loss"]
 
 
+@pytest.mark.long
 def test_clients_side_by_side_do_not_notice(record: Any) -> None:
     side_by_side = replace(CONFIG, server=replace(CONFIG.server, clients_per_chunk=2))
     assert same(simulate_alone([side_by_side], GIVEN)[0].history[-1], record)

@@ -49,7 +49,7 @@ def exported(foreign, platforms):
     return jax.export.export(jax.jit(whole), platforms=platforms)(foreign.run.test, *foreign.round_arguments)
 
 
-QUICK = [("fedhm", "cnn"), ("fedhm_nested", "mlp"), ("splitmix", "mlp"), ("fiarse", "mlp"), ("depthfl", "mlp")]
+QUICK = [("fedhm", "cnn"), ("splitmix", "mlp"), ("depthfl", "mlp")]
 ALL = [(strategy, model) for strategy in STRATEGIES for model in ("mlp", "cnn", "resnet8", "resnet18")]
 ALL += [("fedhm", "resnet20"), ("fedhm", "resnet34")]
 

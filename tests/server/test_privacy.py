@@ -228,6 +228,10 @@ def test_a_private_run_reports_what_it_guarantees(tmp_path):
     text = privacy_text(result)
     assert f"epsilon {account.epsilon(3):.3g} at delta 0.139" in text
     assert all(assumption in text for assumption in ASSUMPTIONS)
+
+
+@pytest.mark.long
+def test_a_run_without_noise_reports_no_guarantee():
     open_run = simulate(replace(PRIVATE, privacy=PrivacyConfig(), server=ServerConfig(rounds=1, cohort_size=3)))
     assert privacy_text(open_run) is None
     assert "epsilon" not in open_run.history[-1]

@@ -61,7 +61,11 @@ def stirred(tree: Any, generator: np.random.Generator) -> Any:
 
 @pytest.mark.parametrize(
     ("network", "plans"),
-    [(name, NETWORKS[name].plans) for name in ("mlp", "conv")] + list(WITHOUT_A_WHOLE_TIER.items()),
+    [
+        ("mlp", NETWORKS["mlp"].plans),
+        pytest.param("conv", NETWORKS["conv"].plans, marks=pytest.mark.long),
+        *WITHOUT_A_WHOLE_TIER.items(),
+    ],
     ids=["mlp", "conv", "mlp, low rank", "conv, low rank"],
 )
 def test_rounds_equal_the_twins(network: str, plans: Sequence[Any]) -> None:

@@ -34,13 +34,17 @@ SMALL = SimulationConfig(
 
 
 # The MLP goes through every check; the others add convolutions, a flattening, shortcuts and norms to the first.
-OFTEN = {"fedhm_nested", "splitmix"}  # with the most that can go wrong in a batch, or a tier
+OFTEN = {  # of every other check, who has most that can go wrong in it
+    ("fedhm_nested", CHECKS[0]),
+    ("splitmix", CHECKS[2]),
+    ("fedhm", CHECKS[3]),
+}
 CONTRACT = [
     pytest.param(
         name,
         model,
         check,
-        marks=() if model == "mlp" and (check is CHECKS[1] or name in OFTEN) else pytest.mark.long,
+        marks=() if model == "mlp" and (check is CHECKS[1] or (name, check) in OFTEN) else pytest.mark.long,
     )
     for name in STRATEGIES
     for model in MODELS
