@@ -164,14 +164,15 @@ def moments() -> Moments:
     return moments
 
 
-def test_death_at_twenty_random_moments_changes_nothing(
-    unbroken: SimulationResult, tmp_path: Path, moments: Moments
+@pytest.mark.parametrize("deaths", [6, pytest.param(20, marks=pytest.mark.long)])
+def test_death_at_random_moments_changes_nothing(
+    unbroken: SimulationResult, tmp_path: Path, moments: Moments, deaths: int
 ) -> None:
     moments.folder, moments.fatal = str(tmp_path / "whole"), None
     simulate(in_folder(tmp_path / "whole"))
     steps, moments.folder = moments.count, None
     assert steps > 80
-    for fatal in random.Random(0).sample(range(1, steps), 20):
+    for fatal in random.Random(0).sample(range(1, steps), deaths):
         folder = tmp_path / f"died-at-{fatal}"
         moments.folder, moments.count, moments.fatal = str(folder), 0, fatal
         with pytest.raises(Death):
