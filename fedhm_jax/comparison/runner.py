@@ -67,8 +67,9 @@ def compare(
 
     Example:
         >>> import tempfile
-        >>> from fedhm_jax import ServerConfig, SimulationConfig, Study, compare
-        >>> study = Study("Tiny", ("fedhm",), (0,), {"iid": SimulationConfig(server=ServerConfig(rounds=1))})
+        >>> from fedhm_jax import ModelConfig, ServerConfig, SimulationConfig, Study, compare
+        >>> config = SimulationConfig(model=ModelConfig("mlp"), server=ServerConfig(rounds=1))
+        >>> study = Study("Tiny", ("fedhm",), (0,), {"iid": config})
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     result = compare(study, Path(folder) / "tiny")
         ...     sorted(path.name for path in (Path(folder) / "tiny").iterdir())

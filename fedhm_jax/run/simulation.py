@@ -85,8 +85,8 @@ def simulate(
         WriteError: a record or a checkpoint could not be written, on a full disk for instance.
 
     Example:
-        >>> from fedhm_jax import ServerConfig, SimulationConfig, simulate
-        >>> result = simulate(SimulationConfig(server=ServerConfig(rounds=1)))
+        >>> from fedhm_jax import ModelConfig, ServerConfig, SimulationConfig, simulate
+        >>> result = simulate(SimulationConfig(model=ModelConfig("mlp"), server=ServerConfig(rounds=1)))
         >>> sorted(result.final["accuracy"])
         ['f1', 'f2', 'f4', 'f8', 'global']
     """

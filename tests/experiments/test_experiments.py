@@ -55,7 +55,10 @@ def test_studies_of_methods_compare_all_of_their_time(path):
         assert set(read_study(path).names) >= ALL_STRATEGIES
 
 
-@pytest.mark.parametrize("strategy", sorted(ALL_STRATEGIES))
+@pytest.mark.parametrize(
+    "strategy",
+    [pytest.param(name, marks=() if name == "fedhm" else pytest.mark.long) for name in sorted(ALL_STRATEGIES)],
+)
 def test_every_strategy_accepts_the_fashion_study(strategy):
     assert len(tier_costs(study_of("fashion_small"), "dirichlet-0.3", strategy)) == 4
 

@@ -23,7 +23,10 @@ def in_float64(tree):
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), tree)
 
 
-@pytest.mark.parametrize("method", ["gemm", "canonical", "lax"])
+# The ways to convolve equal one another, says layers/test_convolution.py.
+@pytest.mark.parametrize(
+    "method", [*(pytest.param(way, marks=pytest.mark.long) for way in ("gemm", "lax")), "canonical"]
+)
 @pytest.mark.parametrize(("taps", "strides", "padding"), SHAPES)
 def test_low_rank_conv_at_full_rank_equals_flax_conv(taps, strides, padding, method):
     images = np.random.default_rng(0).normal(size=(2, 7, 8, 4))

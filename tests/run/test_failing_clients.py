@@ -240,6 +240,7 @@ def test_a_run_that_diverges_says_where():
         check_divergence(record_of(sums(1, 0, math.nan), sums(1, 0, math.nan)))
 
 
+@pytest.mark.long
 def test_a_diverging_run_stops_and_keeps_its_checkpoints(tmp_path):
     """Rounds in which every update explodes leave the model as it was; the third such round is the end."""
     local, cadence = replace(SMALL.local, learning_rate=1e30), CheckpointConfig(every=1)

@@ -74,6 +74,7 @@ def test_a_tiers_accuracy_is_the_mean_over_its_clients(record: Any) -> None:
     assert record["total_simulated_seconds"] == 3 * record["simulated_seconds"]
 
 
+@pytest.mark.long
 def test_seeds_share_a_program_and_are_what_they_are_alone(record: Any) -> None:
     other = replace(CONFIG, server=replace(CONFIG.server, seed=1))
     together = simulate_alone([other, CONFIG], GIVEN)

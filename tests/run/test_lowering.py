@@ -49,7 +49,7 @@ def exported(foreign, platforms):
     return jax.export.export(jax.jit(whole), platforms=platforms)(foreign.run.test, *foreign.round_arguments)
 
 
-QUICK = [("fedhm", "cnn"), ("splitmix", "mlp"), ("depthfl", "mlp")]
+QUICK = [("fedhm", "cnn"), ("splitmix", "mlp")]
 ALL = [(strategy, model) for strategy in STRATEGIES for model in ("mlp", "cnn", "resnet8", "resnet18")]
 ALL += [("fedhm", "resnet20"), ("fedhm", "resnet34")]
 
@@ -89,6 +89,7 @@ def test_what_a_config_says_holds_on_every_platform():
     assert all(with_defaults_of(platform, config) == config for platform in ("cpu", "gpu", "tpu"))
 
 
+@pytest.mark.long
 def test_runs_that_share_a_program_lower_batched():
     foreign = run_for("gpu", SMALL)
     run = foreign.run

@@ -390,6 +390,7 @@ def study(config):
     return Study("Tiny", ("fedavg",), (3, 5), {"iid": config})
 
 
+@pytest.mark.long
 def test_a_study_begins_its_runs_again_and_says_so(monkeypatch, accelerator, tmp_path, capsys):
     tried = limit(monkeypatch, 4)
     result = compare(study(SMALL), tmp_path / "study", progress=True)

@@ -300,7 +300,9 @@ def test_the_command_line_goes_on_too(
         pytest.param({"strategy": StrategyConfig(name="depthfl")}, marks=pytest.mark.long),
         pytest.param({"server": ServerConfig(rounds=4, devices=2)}, marks=pytest.mark.long),
         {"local": replace(SMALL.local, schedule="cosine")},
-        {"evaluation": EvaluationConfig(every=4), "checkpoint": CheckpointConfig()},
+        pytest.param(
+            {"evaluation": EvaluationConfig(every=4), "checkpoint": CheckpointConfig()}, marks=pytest.mark.long
+        ),
     ],
     ids=["fedrolex", "splitmix", "fiarse", "depthfl", "two devices", "cosine", "rounds in a row"],
 )
@@ -469,6 +471,7 @@ def test_other_versions_and_devices_are_refused(
         simulate(resume=stopped)
 
 
+@pytest.mark.long
 def test_a_run_goes_on_on_another_number_of_devices(unbroken: SimulationResult, copy: Path) -> None:
     """To the same bits as users compile; the quick compilation of these tests rounds differently."""
     config = stored_config(copy)

@@ -107,7 +107,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(ran):
     assert farthest(ran.params, other.params) > 0
 
 
-@pytest.mark.parametrize("assignment", ["fixed", "dynamic"])
+@pytest.mark.parametrize("assignment", [pytest.param("fixed", marks=LONG), "dynamic"])
 def test_nothing_is_traced_after_the_first_round(monkeypatch, assignment):
     traces = []
 
@@ -310,10 +310,9 @@ def test_what_does_not_fit_together_is_refused_in_one_sentence(monkeypatch, tmp_
     assert not folder.exists()
 
 
+@LONG
 @pytest.mark.skipif(not TFDS.exists(), reason=f"needs the prepared data sets in {TFDS}")
-@pytest.mark.parametrize(
-    ("name", "model"), [("fashion_mnist", "mlp"), *(pytest.param(*case, marks=LONG) for case in REAL)]
-)
+@pytest.mark.parametrize(("name", "model"), [("fashion_mnist", "mlp"), *REAL])
 def test_real_images_run_from_the_cache(tmp_path, name, model):
     config = replace(
         SMALL,

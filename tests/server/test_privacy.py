@@ -125,6 +125,7 @@ def length(tree):
     return float(update_length(Contribution(tree, ones)))
 
 
+@pytest.mark.long
 def test_no_client_moves_the_sum_by_more_than_twice_the_limit():
     honest = private_rounds()
     liar = private_rounds(build=tampering((0,), lambda before, after: before - 1e4 * (after - before), forgetful))

@@ -134,6 +134,7 @@ def test_longer_updates_are_rejected(alone):
     assert sum(int(tier.rejected) for tier in metrics) == 2
 
 
+@pytest.mark.long
 def test_only_the_owners_of_a_class_have_a_say_in_its_column(alone):
     found, _ = merged(MergeRule("median"), setting=two_tiers(classifier="classifier", masked_loss=False))
     # who owns what does not change the training without the masked loss
