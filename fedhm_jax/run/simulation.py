@@ -157,8 +157,9 @@ def simulate_seeds(
         OutOfMemoryError: as in `simulate`.
 
     Example:
-        >>> from fedhm_jax import ModelConfig, ServerConfig, SimulationConfig, simulate_seeds
-        >>> config = SimulationConfig(model=ModelConfig("mlp"), server=ServerConfig(rounds=1))
+        >>> from fedhm_jax import ModelConfig, ServerConfig, SimulationConfig, TiersConfig, simulate_seeds
+        >>> tiers = TiersConfig(rank_factors=(1, 4))
+        >>> config = SimulationConfig(model=ModelConfig("mlp"), tiers=tiers, server=ServerConfig(rounds=1))
         >>> results = simulate_seeds(config, seeds=(0, 1))
         >>> [result.config.server.seed for result in results]
         [0, 1]

@@ -51,6 +51,7 @@ def test_checking_any_config_raises_nothing_but_a_sentence_about_a_field():
     assert {outcome.kind for outcome in outcomes} == {"ran", "refused"}, outcomes
 
 
+@pytest.mark.long
 def test_any_study_is_planned_or_refused():
     found = outcomes(300, 5)
     assert [(study, outcome.sentence) for study, outcome in found if outcome.kind == "failed"] == []

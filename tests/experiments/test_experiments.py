@@ -70,6 +70,7 @@ def test_widths_of_the_cifar_study_are_solved():
         assert narrow.bytes_down == pytest.approx(low_rank.bytes_down, rel=0.1)
 
 
+@pytest.mark.long
 def test_the_paper_model_has_the_published_sizes():
     costs = tier_costs(study_of("cifar10_resnet18"), "dirichlet-0.1", "fedhm")
     assert [round(cost.parameters / 1e6, 3) for cost in costs] == [11.174, 4.158, 2.210, 1.236]

@@ -43,7 +43,7 @@ def test_low_rank_conv_at_full_rank_equals_flax_conv(taps, strides, padding, met
         np.testing.assert_allclose(whole.apply({"params": params}, jnp.array(images)), wanted, atol=1e-12)
 
 
-@pytest.mark.parametrize("rank", [1, 2, 4])
+@pytest.mark.parametrize("rank", [2, *(pytest.param(rank, marks=pytest.mark.long) for rank in (1, 4))])
 def test_low_rank_conv_equals_the_dense_conv_of_its_product(rank):
     images = np.random.default_rng(1).normal(size=(2, 6, 6, 4))
     with jax.enable_x64(True):

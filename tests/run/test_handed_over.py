@@ -199,6 +199,7 @@ def digest(activation: Any = nn.relu, strategy: Any = halved, **changes: Any) ->
     return training_digest(parts.setting, parts.strategy, 10)
 
 
+@pytest.mark.long
 def test_a_digest_is_the_same_in_every_process_and_another_for_every_change() -> None:
     here = Path(__file__).parent
     code = DIGESTS.format(tests=str(here.parent), here=str(here))

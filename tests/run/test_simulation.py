@@ -195,7 +195,7 @@ def test_models_run_with_every_norm(name, norm):
             "server": ServerConfig(rounds=3, clients_per_chunk=2, participation=1.0),
         },
         {"local": LocalConfig(optimizer="adam", learning_rate=1e-3, proximal=0.1, epochs=1, masked_loss=False)},
-        {"local": LocalConfig(epochs=1, schedule="step", milestones=(1, 2))},
+        pytest.param({"local": LocalConfig(epochs=1, schedule="step", milestones=(1, 2))}, marks=LONG),
         pytest.param({"local": LocalConfig(epochs=1, schedule="cosine", batch_size=7)}, marks=LONG),
         pytest.param({"server": ServerConfig(rounds=3, clients_per_chunk=2, participation=1.0)}, marks=LONG),
     ],

@@ -34,9 +34,11 @@ SMALL = SimulationConfig(
 
 
 # The MLP goes through every check; the others add convolutions, a flattening, shortcuts and norms to the first.
-# Rounds of every kind of strategy; the others of a kind differ in what strategies/test_strategy_twin.py looks at. That
+# Rounds of every kind of strategy; the others of a kind differ in what the twins in strategies/ look at. That
 # FedHM is FedAvg where it should be, and takes chunks, engine/test_engine.py says as well.
-OFTEN = {(name, CHECKS[1]) for name in STRATEGIES if name not in ("fedavg_low_rank", "fedrolex", "fjord")}
+OFTEN = {
+    (name, CHECKS[1]) for name in STRATEGIES if name not in ("fedavg_low_rank", "fedrolex", "fjord", "fedhm_segments")
+}
 OFTEN |= {("fedhm", CHECKS[3])}
 CONTRACT = [
     pytest.param(
