@@ -1,8 +1,8 @@
 """Federated learning with heterogeneous low-rank models (FedHM), simulated fast in JAX.
 
 Example:
-    >>> from fedhm_jax import ServerConfig, SimulationConfig, simulate
-    >>> result = simulate(SimulationConfig(server=ServerConfig(rounds=1)))
+    >>> from fedhm_jax import ModelConfig, ServerConfig, SimulationConfig, simulate
+    >>> result = simulate(SimulationConfig(model=ModelConfig("mlp"), server=ServerConfig(rounds=1)))
     >>> len(result.history)
     1
 """

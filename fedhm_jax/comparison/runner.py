@@ -1,7 +1,9 @@
 """Strategies x settings x seeds as one call: tune, run what is missing, report."""
 
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +30,8 @@ from fedhm_jax.run import HandedOver, check_run, simulate_alone, simulate_togeth
 from fedhm_jax.tasks import Task
 
 Show = Callable[[str, Record], None]
+
+_SECONDS_BETWEEN_REPORTS = 60.0  # drawing its figures may take as long as a small run
 
 
 def compare(
@@ -66,8 +70,9 @@ def compare(
 
     Example:
         >>> import tempfile
-        >>> from fedhm_jax import ServerConfig, SimulationConfig, Study, compare
-        >>> study = Study("Tiny", ("fedhm",), (0,), {"iid": SimulationConfig(server=ServerConfig(rounds=1))})
+        >>> from fedhm_jax import ModelConfig, ServerConfig, SimulationConfig, Study, compare
+        >>> config = SimulationConfig(model=ModelConfig("mlp"), server=ServerConfig(rounds=1))
+        >>> study = Study("Tiny", ("fedhm",), (0,), {"iid": config})
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     result = compare(study, Path(folder) / "tiny")
         ...     sorted(path.name for path in (Path(folder) / "tiny").iterdir())
@@ -100,14 +105,35 @@ def compare(
             _check_finished(job)
             _run(job, show, progress)
         tuned = judge(study, folder)
-        for job in final_jobs(plan, chosen_points(tuned)):
-            _check_finished(job)
-            if _unfinished(job):
-                _run(job, show, progress)
-                write_comparison(_result(study, folder, tuned), folder)
+        with _now_and_then(lambda: write_comparison(_result(study, folder, tuned), folder)) as report:
+            for job in final_jobs(plan, chosen_points(tuned)):
+                _check_finished(job)
+                if _unfinished(job):
+                    _run(job, show, progress)
+                    report()
     result = _result(study, folder, tuned)
     write_comparison(result, folder)
     return result
+
+
+@contextmanager
+def _now_and_then(write: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """Yields what is called after every job: it writes a minute after the last time; what fails leaves nothing out."""
+    last, left_out = time.monotonic(), False
+
+    def after_a_job() -> None:
+        nonlocal last, left_out
+        left_out = time.monotonic() - last < _SECONDS_BETWEEN_REPORTS
+        if not left_out:
+            write()
+            last = time.monotonic()
+
+    try:
+        yield after_a_job
+    except BaseException:
+        if left_out:
+            write()
+        raise
 
 
 def _size(

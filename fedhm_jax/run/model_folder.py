@@ -97,10 +97,11 @@ def load_run(
 
     Example:
         >>> import tempfile
-        >>> from fedhm_jax import OutputConfig, ServerConfig, SimulationConfig, load_dataset, load_run, simulate
+        >>> from fedhm_jax import ModelConfig, OutputConfig, ServerConfig, SimulationConfig
+        >>> from fedhm_jax import load_dataset, load_run, simulate
         >>> with tempfile.TemporaryDirectory() as place:
-        ...     output = OutputConfig(folder=Path(place) / "run")
-        ...     result = simulate(SimulationConfig(server=ServerConfig(rounds=1), output=output))
+        ...     config = SimulationConfig(model=ModelConfig("mlp"), server=ServerConfig(rounds=1))
+        ...     result = simulate(replace(config, output=OutputConfig(folder=Path(place) / "run")))
         ...     loaded = load_run(Path(place) / "run")  # the folder is not needed any more
         >>> images = load_dataset("digits").test_images[:2]
         >>> bool((loaded.predict(images, "f4") == result.predict(images, "f4")).all())

@@ -89,8 +89,8 @@ def simulate(
         WriteError: a record or a checkpoint could not be written, on a full disk for instance.
 
     Example:
-        >>> from fedhm_jax import ServerConfig, SimulationConfig, simulate
-        >>> result = simulate(SimulationConfig(server=ServerConfig(rounds=1)))
+        >>> from fedhm_jax import ModelConfig, ServerConfig, SimulationConfig, simulate
+        >>> result = simulate(SimulationConfig(model=ModelConfig("mlp"), server=ServerConfig(rounds=1)))
         >>> sorted(result.final["accuracy"])
         ['f1', 'f2', 'f4', 'f8', 'global']
     """
@@ -163,8 +163,9 @@ def simulate_seeds(
         OutOfMemoryError: as in `simulate`.
 
     Example:
-        >>> from fedhm_jax import ModelConfig, ServerConfig, SimulationConfig, simulate_seeds
-        >>> config = SimulationConfig(model=ModelConfig("mlp"), server=ServerConfig(rounds=1))
+        >>> from fedhm_jax import ModelConfig, ServerConfig, SimulationConfig, TiersConfig, simulate_seeds
+        >>> tiers = TiersConfig(rank_factors=(1, 4))
+        >>> config = SimulationConfig(model=ModelConfig("mlp"), tiers=tiers, server=ServerConfig(rounds=1))
         >>> results = simulate_seeds(config, seeds=(0, 1))
         >>> [result.config.server.seed for result in results]
         [0, 1]

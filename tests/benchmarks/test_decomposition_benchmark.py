@@ -35,6 +35,7 @@ def test_least_errors_are_those_of_the_matrix_that_a_kernel_is_read_as():
     assert least[5] == pytest.approx(np.linalg.norm(matrix, -2))
 
 
+@pytest.mark.long
 def test_quick_cases_hold_matrices_and_a_model():
     builders = decomposition.cases(quick=True)
     cases = [build() for build in builders.values()]

@@ -51,6 +51,7 @@ def test_checking_any_config_raises_nothing_but_a_sentence_about_a_field():
     assert {outcome.kind for outcome in outcomes} == {"ran", "refused"}, outcomes
 
 
+@pytest.mark.long
 def test_any_study_is_planned_or_refused():
     found = outcomes(300, 5)
     assert [(study, outcome.sentence) for study, outcome in found if outcome.kind == "failed"] == []
@@ -119,6 +120,7 @@ def dies_at_first(count, seed, home, channel):
         channel.send((Case(number, Outcome("ran"), ""), ""))
 
 
+@pytest.mark.long
 def test_a_process_that_dies_is_a_failure_and_is_replaced(monkeypatch):
     monkeypatch.setattr(fuzz, "_work", dies_at_first)
     done = fuzz._all_cases(4, seed=0, processes=1)

@@ -344,6 +344,7 @@ assert not xla_bridge.backends_are_initialized()
 """
 
 
+@pytest.mark.long
 def test_the_first_process_needs_few_packages_and_leaves_the_device_alone():
     finished = subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True, check=False, cwd=ROOT)
     assert (finished.returncode, finished.stderr) == (0, "")

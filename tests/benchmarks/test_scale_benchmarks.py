@@ -77,6 +77,7 @@ def test_scale_point_runs_and_its_report_divides():
     assert long.rows[0][3] == "0.50"
 
 
+@pytest.mark.long
 def test_a_failing_point_says_why():
     with pytest.raises(RuntimeError, match=r"model.name is 'nothing'"):
         scale.run_apart(Point("cohort", 6, 3, 2, model="nothing"))

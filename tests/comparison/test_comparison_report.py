@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from fedhm_jax.comparison import report
 from fedhm_jax.comparison.figures import curves_drawing, tiers_drawing
 from fedhm_jax.comparison.numbers import (
     best_strategies,
@@ -252,7 +253,13 @@ def test_clients_alone_as_the_reference_are_compared_by_what_they_have():
     assert "### Does local_only win?" in comparison_markdown(result)
 
 
-def test_the_worst_client_is_a_column_where_it_was_asked_for(tmp_path):
+@pytest.fixture
+def no_figures(monkeypatch):
+    """For tests of words and tables alone: drawing takes longest."""
+    monkeypatch.setattr(report, "drawn", lambda result, setting: {})
+
+
+def test_the_worst_client_is_a_column_where_it_was_asked_for(tmp_path, no_figures):
     made = made_result(("fedhm", "heterofl"))
     for run in made.runs[:2]:
         run.history[-1]["worst_client"] = 0.4 + 0.1 * run.seed
@@ -498,7 +505,7 @@ def test_page_holds_everything_and_asks_for_nothing(tmp_path):
             assert image.width > 500
 
 
-def test_a_printed_table_may_be_wrapped_and_breaks_between_rows(tmp_path):
+def test_a_printed_table_may_be_wrapped_and_breaks_between_rows(tmp_path, no_figures):
     write_comparison(made_result(("fedhm",)), tmp_path)
     style = (tmp_path / "report.html").read_text(encoding="utf-8").split("</style>")[0]
     on_screen, on_paper = style.split("@media print")
@@ -537,7 +544,7 @@ def test_more_strategies_than_colours_can_still_be_told_apart():
     assert len({(bar.get_facecolor(), bar.get_hatch()) for bar in bars}) == 10
 
 
-def test_results_hold_every_evaluated_round(tmp_path):
+def test_results_hold_every_evaluated_round(tmp_path, no_figures):
     write_comparison(made_result(("fedhm",)), tmp_path)
     rows = list(csv.DictReader(io.StringIO((tmp_path / "results.csv").read_text(encoding="utf-8"))))
     assert len(rows) == 2 * 2 * 3  # seeds, rounds, models
@@ -547,7 +554,7 @@ def test_results_hold_every_evaluated_round(tmp_path):
     assert last["total_bytes_down"] == str(8 * 2**20)
 
 
-def test_results_have_a_column_for_every_field_of_a_grid(tmp_path):
+def test_results_have_a_column_for_every_field_of_a_grid(tmp_path, no_figures):
     result = made_result(("fedhm",), learning_rates=(0.05, 0.1))
     variant = Variant("fedhm", grid={"local.epochs": (4, 5), "model.hidden": ((8,), (128, 128))})
     write_comparison(StudyResult(replace(result.study, strategies=(variant,)), result.runs), tmp_path)

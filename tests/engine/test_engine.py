@@ -123,7 +123,7 @@ def test_metrics_count_every_pass_over_every_sample(data):
     assert (int(strong.clients), int(weak.clients)) == (2, 1)
 
 
-@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("steps", [pytest.param(1, marks=pytest.mark.long), 3])
 def test_local_steps_replace_epochs(data, steps):
     round_step, state, _ = compiled(steps=steps)
     _, (strong, _) = round_step(state, data, cohort((1,), ()), RATE, KEY)

@@ -55,6 +55,7 @@ def test_without_a_truncation_gap_at_the_optimum_the_gradient_vanishes(plan, ran
     assert last["gap"] < 1e-8
 
 
+@pytest.mark.long
 def test_with_a_truncation_gap_the_floor_is_that_of_theory_and_rises_as_ranks_fall():
     floors = []
     for factor in (2.0, 4.0, 8.0):
@@ -104,6 +105,7 @@ def test_the_merge_by_segments_has_no_floor_where_somebody_holds_the_whole_kerne
     assert last["gap"] == pytest.approx(np.sqrt(np.sum(spectrum(SIZE)[2:] ** 2)) / 2, rel=1e-6)
 
 
+@pytest.mark.long
 def test_without_a_whole_tier_fedhm_falls_to_the_smallest_rank_and_segments_to_the_largest():
     plan = (2.0, 8.0)
     floors = [np.sqrt(np.sum(spectrum(SIZE)[rank:] ** 2)) for rank in (2, 8)]

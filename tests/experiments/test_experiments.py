@@ -55,17 +55,22 @@ def test_studies_of_methods_compare_all_of_their_time(path):
         assert set(read_study(path).names) >= ALL_STRATEGIES
 
 
-@pytest.mark.parametrize("strategy", sorted(ALL_STRATEGIES))
+@pytest.mark.parametrize(
+    "strategy",
+    [pytest.param(name, marks=() if name == "fedhm" else pytest.mark.long) for name in sorted(ALL_STRATEGIES)],
+)
 def test_every_strategy_accepts_the_fashion_study(strategy):
     assert len(tier_costs(study_of("fashion_small"), "dirichlet-0.3", strategy)) == 4
 
 
+@pytest.mark.long
 def test_widths_of_the_cifar_study_are_solved():
     fedhm, heterofl = (tier_costs(study_of("cifar10_small"), "dirichlet-0.3", name) for name in ("fedhm", "heterofl"))
     for low_rank, narrow in zip(fedhm, heterofl, strict=True):
         assert narrow.bytes_down == pytest.approx(low_rank.bytes_down, rel=0.1)
 
 
+@pytest.mark.long
 def test_the_paper_model_has_the_published_sizes():
     costs = tier_costs(study_of("cifar10_resnet18"), "dirichlet-0.1", "fedhm")
     assert [round(cost.parameters / 1e6, 3) for cost in costs] == [11.174, 4.158, 2.210, 1.236]

@@ -34,7 +34,13 @@ def loop_convolution(images, kernel, strides, padding):
 # Kernel gradients of the canonical way change theirs from so many outputs on.
 @pytest.mark.parametrize(
     ("method", "cached"),
-    [("gemm", 2**19), ("canonical", 0), ("canonical", 2**19), ("lax", 2**19), ("auto", 0), ("auto", 2**19)],
+    [
+        ("gemm", 2**19),
+        ("canonical", 0),
+        ("canonical", 2**19),
+        *(pytest.param(*case, marks=pytest.mark.long) for case in (("lax", 2**19), ("auto", 0))),
+        ("auto", 2**19),
+    ],
 )
 @pytest.mark.parametrize("channels", [(3, 4), (5, 16), (20, 3)])  # columns at once: 16, 2, and 1
 @pytest.mark.parametrize(("sides", "taps", "strides", "padding"), CASES)

@@ -23,7 +23,10 @@ def in_float64(tree):
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), tree)
 
 
-@pytest.mark.parametrize("method", ["gemm", "canonical", "lax"])
+# The ways to convolve equal one another, says layers/test_convolution.py.
+@pytest.mark.parametrize(
+    "method", [*(pytest.param(way, marks=pytest.mark.long) for way in ("gemm", "lax")), "canonical"]
+)
 @pytest.mark.parametrize(("taps", "strides", "padding"), SHAPES)
 def test_low_rank_conv_at_full_rank_equals_flax_conv(taps, strides, padding, method):
     images = np.random.default_rng(0).normal(size=(2, 7, 8, 4))
@@ -40,7 +43,7 @@ def test_low_rank_conv_at_full_rank_equals_flax_conv(taps, strides, padding, met
         np.testing.assert_allclose(whole.apply({"params": params}, jnp.array(images)), wanted, atol=1e-12)
 
 
-@pytest.mark.parametrize("rank", [1, 2, 4])
+@pytest.mark.parametrize("rank", [2, *(pytest.param(rank, marks=pytest.mark.long) for rank in (1, 4))])
 def test_low_rank_conv_equals_the_dense_conv_of_its_product(rank):
     images = np.random.default_rng(1).normal(size=(2, 6, 6, 4))
     with jax.enable_x64(True):

@@ -17,7 +17,7 @@ def formula(inputs, scale, bias, kept):
     return scale * (inputs - mean) / jnp.sqrt(variance + EPSILON) + bias
 
 
-@pytest.mark.parametrize("shape", [(5, 4, 3, 2), (5, 7)])
+@pytest.mark.parametrize("shape", [(5, 4, 3, 2), pytest.param((5, 7), marks=pytest.mark.long)])
 @pytest.mark.parametrize(("kept", "masked"), [(5, False), (5, True), (3, True), (1, True)])
 def test_outputs_and_gradients_equal_the_formula(shape, kept, masked):
     generator = np.random.default_rng(0)

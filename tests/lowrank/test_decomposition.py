@@ -1,5 +1,7 @@
 """Factorize and recover against linear algebra."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,13 +43,18 @@ def as_matrix(kernel):
     return matrix
 
 
+@partial(jax.jit, static_argnums=1)
+def through_factors(kernel, rank):
+    return recover(factorize(kernel, rank))
+
+
 @settings(max_examples=40, deadline=None)
 @given(shape=KERNEL_SHAPES, seed=st.integers(0, 2**16), data=st.data())
 def test_truncation_error_is_that_of_eckart_and_young(shape, seed, data):
     kernel = np.random.default_rng(seed).normal(size=shape)
     rank = data.draw(st.integers(1, min(matrix_shape(shape))))
     with jax.enable_x64(True):
-        error = np.linalg.norm(np.asarray(recover(factorize(jnp.array(kernel), rank))) - kernel)
+        error = np.linalg.norm(np.asarray(through_factors(kernel, rank)) - kernel)
     singular_values = np.linalg.svd(as_matrix(kernel), compute_uv=False)
     np.testing.assert_allclose(error, np.sqrt((singular_values[rank:] ** 2).sum()), atol=1e-10)
 
@@ -57,7 +64,7 @@ def test_truncation_error_is_that_of_eckart_and_young(shape, seed, data):
 def test_recovering_a_full_rank_factorization_gives_the_kernel_back(shape, seed):
     kernel = np.random.default_rng(seed).normal(size=shape)
     with jax.enable_x64(True):
-        np.testing.assert_allclose(recover(factorize(jnp.array(kernel), min(matrix_shape(shape)))), kernel, atol=1e-12)
+        np.testing.assert_allclose(through_factors(kernel, min(matrix_shape(shape))), kernel, atol=1e-12)
 
 
 def test_factors_share_the_singular_values_evenly():
@@ -120,15 +127,15 @@ def test_without_earlier_factors_subspace_iteration_is_the_svd():
 def test_subspace_iteration_starts_from_the_earlier_factors():
     """Twice on the same tree from a start that knows nothing: the second call goes on where the first ended."""
     tree, plan = jax.tree.map(jnp.float32, random_tree()), {"a/kernel": 3, "b/kernel": 1, "c/kernel": 5}
-    nothing = jax.tree.map(jnp.zeros_like, factorize_tree(tree, plan, "svd"))
-    once = factorize_tree(tree, plan, "subspace", nothing)
-    twice = factorize_tree(tree, plan, "subspace", once)
+    best = jax.jit(lambda: factorize_tree(tree, plan, "svd"))()
+    step = jax.jit(lambda earlier: factorize_tree(tree, plan, "subspace", earlier))
+    once = step(jax.tree.map(jnp.zeros_like, best))
+    twice = step(once)
 
     def error(factors, path):
         kernel = tree[path.split("/")[0]]["kernel"]
         return float(jnp.linalg.norm(recover(factors[path]) - kernel))
 
-    best = factorize_tree(tree, plan, "svd")
     assert {path: node.rank for path, node in twice.items()} == plan
     for path in ("a/kernel", "c/kernel"):
         assert error(best, path) <= error(twice, path) < error(once, path)

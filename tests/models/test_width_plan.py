@@ -70,7 +70,9 @@ def test_turning_a_model_leaves_its_function_as_it_is(name):
         jax.tree.map(np.testing.assert_array_equal, there_and_back, params)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "cnn" else pytest.mark.long) for name in MODELS]
+)
 def test_a_narrower_model_computes_what_the_whole_one_does_without_the_other_channels(name):
     """Silence the channels beyond the slice, and the whole model's logits are the slice's."""
     with jax.enable_x64(True):

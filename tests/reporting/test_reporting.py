@@ -91,7 +91,7 @@ def cells(text: str, first: str) -> list[str]:
 # --- the folder ------------------------------------------------------------------------------------------------------
 
 
-def test_the_folder_holds_what_was_reported(tmp_path: Path) -> None:
+def test_the_folder_holds_what_was_reported(tmp_path: Path, runs_draw: None) -> None:
     folder = tmp_path / "runs" / "first"
     reported(folder)
     assert {path.name for path in folder.iterdir()} == {

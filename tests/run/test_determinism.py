@@ -112,26 +112,24 @@ def test_one_round_a_dispatch(expected: SimulationResult, monkeypatch: pytest.Mo
     same_run(result, expected)
 
 
-def test_evaluation_does_not_touch_training(expected: SimulationResult) -> None:
-    result = simulate(replace(SMALL, evaluation=EvaluationConfig(every=4)))
+def test_what_is_tested_written_and_shown_does_not_touch_training(
+    expected: SimulationResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    watched = replace(
+        SMALL,
+        evaluation=EvaluationConfig(every=4),
+        checkpoint=CheckpointConfig(every=2),
+        output=OutputConfig(folder=folder, progress=True),
+    )
+    result = simulate(watched)
+    assert capsys.readouterr().out
     assert [record["round"] for record in result.history if "loss" in record] == [4, 6]
     same_bits(result.params, expected.params)
     assert without(result.history, "seconds", *TESTED) == without(expected.history, "seconds", *TESTED)
     assert {name: result.final[name] for name in TESTED} == {name: expected.final[name] for name in TESTED}
-
-
-def test_checkpoints_and_records(expected: SimulationResult, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    written = replace(SMALL, output=OutputConfig(folder=folder), checkpoint=CheckpointConfig(every=2))
-    same_run(simulate(written), expected)
     lines = (folder / "records.jsonl").read_text().splitlines()
-    assert without(map(json.loads, lines), "seconds") == without(expected.history, "seconds")
-
-
-def test_progress(expected: SimulationResult, capsys: pytest.CaptureFixture[str]) -> None:
-    result = simulate(replace(SMALL, output=OutputConfig(progress=True)))
-    assert capsys.readouterr().out
-    same_run(result, expected)
+    assert without(map(json.loads, lines), "seconds") == without(result.history, "seconds")
 
 
 def test_seeds_in_one_program(expected: SimulationResult) -> None:

@@ -1,10 +1,11 @@
 """A run that diverges stops with one sentence; runs of a comparison go on."""
 
+import re
 from dataclasses import replace
 
 import pytest
 
-from fedhm_jax import LocalConfig, ModelConfig, ServerConfig, SimulationConfig, simulate, simulate_seeds
+from fedhm_jax import LocalConfig, ModelConfig, ServerConfig, SimulationConfig, TiersConfig, simulate, simulate_seeds
 from fedhm_jax.cli import main
 from fedhm_jax.config.schema import OutputConfig
 from fedhm_jax.errors import DivergedError
@@ -12,11 +13,13 @@ from fedhm_jax.run.checkpoint import checkpoints
 
 HOPELESS = SimulationConfig(
     model=ModelConfig(name="mlp", hidden=(8,)),
+    tiers=TiersConfig(rank_factors=(1, 4)),
     local=LocalConfig(epochs=1, learning_rate=1e30),
     server=ServerConfig(rounds=40),
 )
 
 
+@pytest.mark.long
 def test_python_raises_and_keeps_a_checkpoint(tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(DivergedError, match=r"diverged in round \d+, tiers? f1.*a lower local.learning_rate may help"):
@@ -25,12 +28,14 @@ def test_python_raises_and_keeps_a_checkpoint(tmp_path):
 
 
 def test_the_command_line_answers_in_one_sentence(tmp_path, capsys):
-    flags = ["--model.name", "mlp", "--model.hidden", "8", "--local.epochs", "1", "--local.learning-rate", "1e30"]
+    flags = ["--model.name", "mlp", "--model.hidden", "8", "--tiers.rank-factors", "1", "4"]
+    flags += ["--local.epochs", "1", "--local.learning-rate", "1e30"]
     code = main(["simulate", *flags, "--output.folder", str(tmp_path / "run"), "--output.no-progress"])
     assert code == 1
     error = capsys.readouterr().err
-    assert error.startswith("fedhm: error: diverged in round")
+    assert re.match(r"fedhm: error: diverged in round \d+, tiers? f1.*a lower local.learning_rate may help", error)
     assert len(error.splitlines()) == 1
+    assert checkpoints(tmp_path / "run")
 
 
 @pytest.mark.long

@@ -91,6 +91,7 @@ def test_one_number_tells_whether_all_are_finite(shape, value):
     assert bool(jax.jit(all_finite)(tree)) == np.isfinite(value)
 
 
+@pytest.mark.long
 def test_infinite_updates_in_chunks():
     failing = rounds(build=tampering(LEFT_OUT, poison(-math.inf)), chunk=3)
     after, metrics = failing.play(failing.state, FULL_TIERS)
@@ -239,6 +240,7 @@ def test_a_run_that_diverges_says_where():
         check_divergence(record_of(sums(1, 0, math.nan), sums(1, 0, math.nan)))
 
 
+@pytest.mark.long
 def test_a_diverging_run_stops_and_keeps_its_checkpoints(tmp_path):
     """Rounds in which every update explodes leave the model as it was; the third such round is the end."""
     local, cadence = replace(SMALL.local, learning_rate=1e30), CheckpointConfig(every=1)

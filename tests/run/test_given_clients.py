@@ -105,6 +105,7 @@ def test_a_run_goes_on_with_its_lists(given, natural):
     assert same(simulate(config, data=tiny(None), partition=LISTS, resume=result.folder).params, natural.params)
 
 
+@pytest.mark.long
 def test_a_run_that_dealt_for_itself_does_not_go_on_with_lists(tmp_path):
     config = replace(CONFIG, partition=PartitionConfig(clients=3), output=OutputConfig(folder=tmp_path / "run"))
     simulate(replace(config, server=ServerConfig(rounds=1)), data=tiny())

@@ -148,13 +148,11 @@ def test_the_right_parts_go_on_to_the_same_bits(unbroken: SimulationResult, stop
 
 
 def test_parts_that_a_run_did_not_begin_with_are_refused(tmp_path: Path) -> None:
-    config = replace(SMALL, output=OutputConfig(folder=tmp_path / "run"))
-    with pytest.raises(Death):
-        simulate(config, on_round=die_after(1))
+    simulate(replace(SMALL, server=ServerConfig(rounds=1), output=OutputConfig(folder=tmp_path / "run")))
     with pytest.raises(ConfigError, match=r"strategy is .*halved, but must not be given, as when the run began"):
         simulate(resume=tmp_path / "run", strategy=halved)
     # data of the same content are the same data
-    assert len(simulate(resume=tmp_path / "run", data=DATA).history) == 3
+    assert len(simulate(resume=tmp_path / "run", data=DATA).history) == 1
 
 
 def test_the_command_line_says_what_it_cannot_hand_over(
@@ -201,6 +199,7 @@ def digest(activation: Any = nn.relu, strategy: Any = halved, **changes: Any) ->
     return training_digest(parts.setting, parts.strategy, 10)
 
 
+@pytest.mark.long
 def test_a_digest_is_the_same_in_every_process_and_another_for_every_change() -> None:
     here = Path(__file__).parent
     code = DIGESTS.format(tests=str(here.parent), here=str(here))

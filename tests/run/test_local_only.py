@@ -74,6 +74,7 @@ def test_a_tiers_accuracy_is_the_mean_over_its_clients(record: Any) -> None:
     assert record["total_simulated_seconds"] == 3 * record["simulated_seconds"]
 
 
+@pytest.mark.long
 def test_seeds_share_a_program_and_are_what_they_are_alone(record: Any) -> None:
     other = replace(CONFIG, server=replace(CONFIG.server, seed=1))
     together = simulate_alone([other, CONFIG], GIVEN)
@@ -81,6 +82,7 @@ def test_seeds_share_a_program_and_are_what_they_are_alone(record: Any) -> None:
     assert together[0].history[-1]["loss"] != record["loss"]
 
 
+@pytest.mark.long
 def test_clients_side_by_side_do_not_notice(record: Any) -> None:
     side_by_side = replace(CONFIG, server=replace(CONFIG.server, clients_per_chunk=2))
     assert same(simulate_alone([side_by_side], GIVEN)[0].history[-1], record)

@@ -54,8 +54,7 @@ def exported(foreign, platforms):
     return jax.export.export(jax.jit(whole), platforms=platforms)(foreign.run.test, *foreign.round_arguments)
 
 
-QUICK = [("fedhm", "cnn"), ("fedhm_nested", "mlp"), ("splitmix", "mlp"), ("fiarse", "mlp"), ("depthfl", "mlp")]
-QUICK += [("fedhm_nested", "decoder")]
+QUICK = [("fedhm", "cnn"), ("splitmix", "mlp"), ("fedhm_nested", "decoder")]
 MODELS = ("mlp", "cnn", "resnet8", "resnet18", "vit", "decoder")
 ALL = [(strategy, model) for strategy in STRATEGIES for model in MODELS]
 ALL += [("fedhm", "resnet20"), ("fedhm", "resnet34")]
@@ -96,6 +95,7 @@ def test_what_a_config_says_holds_on_every_platform():
     assert all(with_defaults_of(platform, config) == config for platform in ("cpu", "gpu", "tpu"))
 
 
+@pytest.mark.long
 def test_runs_that_share_a_program_lower_batched():
     foreign = run_for("gpu", SMALL)
     run = foreign.run

@@ -245,7 +245,7 @@ def test_the_chunk_is_never_more_than_the_places_of_a_device(accelerator):
     assert prepare(replace(SMALL, server=replace(SMALL.server, participation=0.25))).clients_per_chunk == 2
 
 
-@pytest.mark.parametrize(("chunk", "copies"), [(None, 1), (4, 0)])
+@pytest.mark.parametrize(("chunk", "copies"), [(None, 1), pytest.param(4, 0, marks=pytest.mark.long)])
 def test_a_run_that_fits_is_compiled_once_and_copied_at_most_once(monkeypatch, accelerator, chunk, copies):
     copied, traced, sizes = [], [], []
     leaves, engine = fedhm_jax.run.host_loop.leaves_on_host, fedhm_jax.run.preparation.build_engine
@@ -390,6 +390,7 @@ def study(config):
     return Study("Tiny", ("fedavg",), (3, 5), {"iid": config})
 
 
+@pytest.mark.long
 def test_a_study_begins_its_runs_again_and_says_so(monkeypatch, accelerator, tmp_path, capsys):
     tried = limit(monkeypatch, 4)
     result = compare(study(SMALL), tmp_path / "study", progress=True)

@@ -164,14 +164,15 @@ def moments() -> Moments:
     return moments
 
 
-def test_death_at_twenty_random_moments_changes_nothing(
-    unbroken: SimulationResult, tmp_path: Path, moments: Moments
+@pytest.mark.parametrize("deaths", [6, pytest.param(20, marks=pytest.mark.long)])
+def test_death_at_random_moments_changes_nothing(
+    unbroken: SimulationResult, tmp_path: Path, moments: Moments, deaths: int
 ) -> None:
     moments.folder, moments.fatal = str(tmp_path / "whole"), None
     simulate(in_folder(tmp_path / "whole"))
     steps, moments.folder = moments.count, None
     assert steps > 80
-    for fatal in random.Random(0).sample(range(1, steps), 20):
+    for fatal in random.Random(0).sample(range(1, steps), deaths):
         folder = tmp_path / f"died-at-{fatal}"
         moments.folder, moments.count, moments.fatal = str(folder), 0, fatal
         with pytest.raises(Death):
@@ -299,7 +300,9 @@ def test_the_command_line_goes_on_too(
         pytest.param({"strategy": StrategyConfig(name="depthfl")}, marks=pytest.mark.long),
         pytest.param({"server": ServerConfig(rounds=4, devices=2)}, marks=pytest.mark.long),
         {"local": replace(SMALL.local, schedule="cosine")},
-        {"evaluation": EvaluationConfig(every=4), "checkpoint": CheckpointConfig()},
+        pytest.param(
+            {"evaluation": EvaluationConfig(every=4), "checkpoint": CheckpointConfig()}, marks=pytest.mark.long
+        ),
     ],
     ids=["fedrolex", "splitmix", "fiarse", "depthfl", "two devices", "cosine", "rounds in a row"],
 )
@@ -468,6 +471,7 @@ def test_other_versions_and_devices_are_refused(
         simulate(resume=stopped)
 
 
+@pytest.mark.long
 def test_a_run_goes_on_on_another_number_of_devices(unbroken: SimulationResult, copy: Path) -> None:
     """To the same bits as users compile; the quick compilation of these tests rounds differently."""
     config = stored_config(copy)

@@ -34,7 +34,9 @@ SMALL = SimulationConfig(
 )
 
 
-@pytest.mark.parametrize("strategy", ["fedhm", pytest.param("splitmix", marks=pytest.mark.long)])
+# Of FedHM, run/test_determinism.py asks for the bits.
+@pytest.mark.long
+@pytest.mark.parametrize("strategy", ["fedhm", "splitmix"])
 def test_each_seed_is_the_run_it_would_be_alone(strategy):
     config = replace(SMALL, strategy=StrategyConfig(name=strategy))
     together = simulate_seeds(config, (5, 7))

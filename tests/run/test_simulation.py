@@ -57,21 +57,28 @@ def tiny_dataset(shape=(8, 8, 1), classes=3):
     return dataset_from_arrays(*random_images(96, shape, classes), *random_images(20, shape, classes, seed=1))
 
 
-def test_evaluation_now_and_then():
+WATCHED = replace(SMALL, evaluation=EvaluationConfig(every=3))
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ran") / "run"
+    return simulate(replace(WATCHED, output=OutputConfig(folder=folder)))
+
+
+def test_evaluation_now_and_then(ran):
     """The README holds that the default run learns the digits."""
-    result = simulate(replace(SMALL, evaluation=EvaluationConfig(every=3)))
-    assert set(result.final["accuracy"]) == {"global", "f1", "f4"}
-    assert min(result.final["accuracy"].values()) > 0.2  # chance: 0.1
-    assert [record["round"] for record in result.history] == [1, 2, 3]
-    assert result.final["accuracy"] == result.history[-1]["accuracy"]
-    assert "accuracy" not in result.history[0]
+    assert set(ran.final["accuracy"]) == {"global", "f1", "f4"}
+    assert min(ran.final["accuracy"].values()) > 0.2  # chance: 0.1
+    assert [record["round"] for record in ran.history] == [1, 2, 3]
+    assert ran.final["accuracy"] == ran.history[-1]["accuracy"]
+    assert "accuracy" not in ran.history[0]
 
 
-def test_records_add_up():
-    result = simulate(SMALL)
-    costs = {cost.tier: cost for cost in result.costs}
+def test_records_add_up(ran):
+    costs = {cost.tier: cost for cost in ran.costs}
     down = 0
-    for record in result.history:
+    for record in ran.history:
         assert sum(record["clients"].values()) == 3
         for tier, clients in record["clients"].items():
             assert record["bytes_down"][tier] == record["bytes_up"][tier] == clients * costs[tier].bytes_down
@@ -79,7 +86,7 @@ def test_records_add_up():
         assert record["total_bytes_down"] == down
     # 1437 training images over 6 clients: 239 or 240 samples each, one epoch
     for tier, cost in costs.items():
-        record = result.history[0]
+        record = ran.history[0]
         assert (
             239 * record["clients"][tier] * cost.macs
             <= record["macs"][tier]
@@ -91,16 +98,16 @@ def test_records_add_up():
     assert costs["f4"].bytes_down == 4 * costs["f4"].parameters
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_does_not():
-    one, again = simulate(SMALL), simulate(SMALL)
-    other = simulate(replace(SMALL, server=replace(SMALL.server, seed=1)))
-    same_bits(one.params, again.params)
-    without_time = [[{k: v for k, v in r.items() if k != "seconds"} for r in x.history] for x in (one, again)]
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(ran):
+    again = simulate(WATCHED)
+    other = simulate(replace(WATCHED, server=replace(SMALL.server, seed=1)))
+    same_bits(ran.params, again.params)
+    without_time = [[{k: v for k, v in r.items() if k != "seconds"} for r in x.history] for x in (ran, again)]
     assert without_time[0] == without_time[1]
-    assert farthest(one.params, other.params) > 0
+    assert farthest(ran.params, other.params) > 0
 
 
-@pytest.mark.parametrize("assignment", ["fixed", "dynamic"])
+@pytest.mark.parametrize("assignment", [pytest.param("fixed", marks=LONG), "dynamic"])
 def test_nothing_is_traced_after_the_first_round(monkeypatch, assignment):
     traces = []
 
@@ -121,16 +128,15 @@ def test_nothing_is_traced_after_the_first_round(monkeypatch, assignment):
     assert sorted(traces) == ["evaluate", "round_step"]
 
 
-def test_the_run_folder_tells_the_whole_story(tmp_path):
-    folder = tmp_path / "run"
-    result = simulate(replace(SMALL, output=OutputConfig(folder=folder)))
+def test_the_run_folder_tells_the_whole_story(ran):
+    folder = ran.folder
     records = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
-    assert records == [dict(record) for record in result.history]
+    assert records == [dict(record) for record in ran.history]
     assert {path.name for path in folder.iterdir()} == {
         "config.toml", "costs.csv", "partition.png", "records.jsonl", "summary.json", "accuracy.png", "checkpoints",
         "models",
     }  # fmt: skip
-    assert read_config(folder / "config.toml") == SMALL
+    assert read_config(folder / "config.toml") == WATCHED
     with pytest.raises(ConfigError, match=r"output\.folder"):
         simulate(replace(SMALL, output=OutputConfig(folder=folder)))
 
@@ -157,13 +163,9 @@ def test_a_users_module_and_arrays_run_through():
     assert result.costs[1].parameters < result.costs[0].parameters
 
 
-@pytest.mark.parametrize(
-    ("name", "norm"),
-    [
-        ("cnn", "batch_test"),
-        *(pytest.param(*case, marks=pytest.mark.long) for case in (("cnn", "group"), ("resnet8", None))),
-    ],
-)
+# The README's run is a CNN with the default norm.
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "norm"), [("cnn", "batch_test"), ("cnn", "group"), ("resnet8", None)])
 def test_models_run_with_every_norm(name, norm):
     config = replace(
         SMALL,
@@ -179,18 +181,23 @@ def test_models_run_with_every_norm(name, norm):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"partition": PartitionConfig("dirichlet", clients=6, alpha=0.3)},
+        pytest.param({"partition": PartitionConfig("dirichlet", clients=6, alpha=0.3)}, marks=LONG),
         pytest.param({"partition": PartitionConfig("dirichlet_equal", clients=6, alpha=0.1)}, marks=LONG),
         pytest.param({"partition": PartitionConfig("shards", clients=6, classes_per_client=2)}, marks=LONG),
         pytest.param({"partition": PartitionConfig("quantity", clients=6)}, marks=LONG),
         pytest.param({"tiers": TiersConfig((2, 8), shares=(0.25, 0.75))}, marks=LONG),
-        {"tiers": TiersConfig((1, 2, 4), counts=(1, 2, 3))},
+        pytest.param({"tiers": TiersConfig((1, 2, 4), counts=(1, 2, 3))}, marks=LONG),
         pytest.param({"strategy": StrategyConfig(weighting="samples")}, marks=LONG),
-        {"strategy": StrategyConfig(weighting="rank_softmax", temperature=5.0, history=False, classifier_rows="all")},
+        {
+            "strategy": StrategyConfig(weighting="rank_softmax", temperature=5.0, history=False, classifier_rows="all"),
+            "partition": PartitionConfig("dirichlet", clients=6, alpha=0.3),
+            "tiers": TiersConfig((2, 4), counts=(2, 4)),
+            "server": ServerConfig(rounds=3, clients_per_chunk=2, participation=1.0),
+        },
         {"local": LocalConfig(optimizer="adam", learning_rate=1e-3, proximal=0.1, epochs=1, masked_loss=False)},
-        {"local": LocalConfig(epochs=1, schedule="step", milestones=(1, 2))},
+        pytest.param({"local": LocalConfig(epochs=1, schedule="step", milestones=(1, 2))}, marks=LONG),
         pytest.param({"local": LocalConfig(epochs=1, schedule="cosine", batch_size=7)}, marks=LONG),
-        {"server": ServerConfig(rounds=3, clients_per_chunk=2, participation=1.0)},
+        pytest.param({"server": ServerConfig(rounds=3, clients_per_chunk=2, participation=1.0)}, marks=LONG),
     ],
     ids=lambda changes: next(iter(changes)),
 )
@@ -303,10 +310,9 @@ def test_what_does_not_fit_together_is_refused_in_one_sentence(monkeypatch, tmp_
     assert not folder.exists()
 
 
+@LONG
 @pytest.mark.skipif(not TFDS.exists(), reason=f"needs the prepared data sets in {TFDS}")
-@pytest.mark.parametrize(
-    ("name", "model"), [("fashion_mnist", "mlp"), *(pytest.param(*case, marks=LONG) for case in REAL)]
-)
+@pytest.mark.parametrize(("name", "model"), [("fashion_mnist", "mlp"), *REAL])
 def test_real_images_run_from_the_cache(tmp_path, name, model):
     config = replace(
         SMALL,

@@ -89,7 +89,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 
 # Parameters and statistics, and parts of several models; the others are read and written in the same way.
-OFTEN = {"mlp", "cnn", "splitmix", "fedavg"}
+OFTEN = {"cnn", "splitmix"}
 EVERY = [pytest.param(name, marks=() if name in OFTEN else pytest.mark.long) for name in (*RUNS, "resnet")]
 
 

@@ -141,6 +141,7 @@ class Death(BaseException):
     """The process ends here, and nothing is tidied up."""
 
 
+@pytest.mark.long
 def test_a_run_goes_on_with_what_it_started_from(earlier: SimulationResult, tmp_path: Path) -> None:
     def die(record: Any) -> None:
         raise Death

@@ -92,6 +92,7 @@ def test_what_is_tested_after_the_stop_is_the_model_of_its_last_round(unbroken):
     assert stopped.final == short.final
 
 
+@pytest.mark.long
 def test_a_callback_that_fails_is_named_and_the_run_goes_on(unbroken, tmp_path):
     with pytest.raises(CallbackError) as caught:
         simulate(in_folder(tmp_path / "run"), on_round=[partial(raising(ValueError("no\nroom"), 2))])

@@ -79,6 +79,7 @@ def test_it_is_recorded_in_rounds_that_were_evaluated(fixed: tuple[SimulationRes
     assert history[1]["worst_client"] == fixed[0].final["worst_client"]
 
 
+@pytest.mark.long
 def test_clients_of_no_lasting_tier_are_judged_by_all_tiers() -> None:
     tiers = TiersConfig(rank_factors=(1.0, 4.0), shares=(0.25, 0.75), assignment="dynamic")
     result = simulate(replace(CONFIG, tiers=tiers), data=DATA, partition=LISTS)

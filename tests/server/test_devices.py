@@ -127,6 +127,7 @@ def test_a_deadline_that_only_the_weak_meet():
         assert (record["simulated_seconds"], record["total_simulated_seconds"]) == (3.0, 3.0 * number)
 
 
+@pytest.mark.long
 def test_without_anybody_in_time_the_model_stays():
     devices = DevicesConfig(deadline=1e-6)
     one, two = (

@@ -125,6 +125,7 @@ def length(tree):
     return float(update_length(Contribution(tree, ones)))
 
 
+@pytest.mark.long
 def test_no_client_moves_the_sum_by_more_than_twice_the_limit():
     honest = private_rounds()
     liar = private_rounds(build=tampering((0,), lambda before, after: before - 1e4 * (after - before), forgetful))
@@ -228,6 +229,10 @@ def test_a_private_run_reports_what_it_guarantees(tmp_path):
     text = privacy_text(result)
     assert f"epsilon {account.epsilon(3):.3g} at delta 0.139" in text
     assert all(assumption in text for assumption in ASSUMPTIONS)
+
+
+@pytest.mark.long
+def test_a_run_without_noise_reports_no_guarantee():
     open_run = simulate(replace(PRIVATE, privacy=PrivacyConfig(), server=ServerConfig(rounds=1, cohort_size=3)))
     assert privacy_text(open_run) is None
     assert "epsilon" not in open_run.history[-1]

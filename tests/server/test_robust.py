@@ -84,20 +84,22 @@ def stacked(trained):
 # --- rounds ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_median_of_clients_of_all_ranks(alone):
-    """On one device two clients at a time, and spread over two devices."""
+@pytest.mark.parametrize(
+    ("chunk", "devices"), [(2, 2), *(pytest.param(*case, marks=pytest.mark.long) for case in ((2, 1), (1, 2)))]
+)
+def test_the_median_of_clients_of_all_ranks(alone, chunk, devices):
+    """Two clients at a time, and spread over two devices."""
     with jax.enable_x64(True):
-        settings = ({"chunk": 2}, {"mesh": client_mesh(2)})
-        games = [rounds(MergeRule("median"), build=forgetful, dtype=jnp.float64, **setting) for setting in settings]
-        for game in games:
-            found = game.play(game.state, FULL_TIERS)[0].params
-            wanted = {path: np.median(values, axis=0) for path, values in stacked(alone[2]).items()}
-            assert_close(as_numpy(found), wanted)
-            of_one, sums = game.play(game.state, cohort((), (0,)))
-            assert_close(as_numpy(of_one.params), alone[2][0])
-            assert [int(tier.clients) for tier in sums] == [0, 1]
-            same_bits(game.play(game.state, cohort((), ()))[0].params, game.state.params)
-            assert len(game.traces) == 1
+        mesh = client_mesh(devices) if devices > 1 else None
+        game = rounds(MergeRule("median"), build=forgetful, dtype=jnp.float64, chunk=chunk, mesh=mesh)
+        found = game.play(game.state, FULL_TIERS)[0].params
+        wanted = {path: np.median(values, axis=0) for path, values in stacked(alone[2]).items()}
+        assert_close(as_numpy(found), wanted)
+        of_one, sums = game.play(game.state, cohort((), (0,)))
+        assert_close(as_numpy(of_one.params), alone[2][0])
+        assert [int(tier.clients) for tier in sums] == [0, 1]
+        same_bits(game.play(game.state, cohort((), ()))[0].params, game.state.params)
+        assert len(game.traces) == 1
 
 
 def test_the_trimmed_mean_of_clients_of_all_ranks(alone):
@@ -132,6 +134,7 @@ def test_longer_updates_are_rejected(alone):
     assert sum(int(tier.rejected) for tier in metrics) == 2
 
 
+@pytest.mark.long
 def test_only_the_owners_of_a_class_have_a_say_in_its_column(alone):
     found, _ = merged(MergeRule("median"), setting=two_tiers(classifier="classifier", masked_loss=False))
     # who owns what does not change the training without the masked loss
@@ -146,6 +149,7 @@ def test_only_the_owners_of_a_class_have_a_say_in_its_column(alone):
         assert np.all(leaf[..., ~columns] != reference[path][..., ~columns])
 
 
+@pytest.mark.long
 def test_two_liars_among_five_cannot_leave_the_range_of_the_honest(alone):
     """Below half of the clients, no coordinate of the median can be moved past the honest values (Yin et al., 2018)."""
     build = tampering((2, 5), lambda before, after: before - 1e6 * (after - before), forgetful)

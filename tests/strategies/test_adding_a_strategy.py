@@ -21,9 +21,8 @@ def example():
     return names
 
 
-@pytest.mark.parametrize(
-    "check", [pytest.param(check, marks=() if check is CHECKS[1] else pytest.mark.long) for check in CHECKS]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("check", CHECKS)
 def test_the_example_is_a_strategy(example, check):
     check(example["fedhm_changes"], "mlp")
 

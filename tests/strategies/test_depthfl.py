@@ -193,7 +193,7 @@ def test_the_server_starts_from_the_given_model_and_heads_of_its_own():
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("depths", [(3, 2, 1), (2, 2, 1)])
+@pytest.mark.parametrize("depths", [(3, 2, 1), pytest.param((2, 2, 1), marks=pytest.mark.long)])
 def test_a_parameter_is_the_mean_over_those_that_hold_it(depths):
     strategy = depthfl(setting_of(CNN, weighting="samples"), depths=depths)
     state, generator = noisy_state(strategy, CNN), np.random.default_rng(3)

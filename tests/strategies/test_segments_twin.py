@@ -62,7 +62,12 @@ def stirred(tree: Any, generator: np.random.Generator) -> Any:
 
 @pytest.mark.parametrize(
     ("network", "plans"),
-    [(name, NETWORKS[name].plans) for name in ("mlp", "conv")] + list(WITHOUT_A_WHOLE_TIER.items()),
+    [
+        ("mlp", NETWORKS["mlp"].plans),
+        pytest.param("conv", NETWORKS["conv"].plans, marks=pytest.mark.long),
+        ("mlp", WITHOUT_A_WHOLE_TIER["mlp"]),
+        pytest.param("conv", WITHOUT_A_WHOLE_TIER["conv"], marks=pytest.mark.long),
+    ],
     ids=["mlp", "conv", "mlp, low rank", "conv, low rank"],
 )
 def test_rounds_equal_the_twins(network: str, plans: Sequence[Any]) -> None:
@@ -97,7 +102,10 @@ def test_rounds_equal_the_twins(network: str, plans: Sequence[Any]) -> None:
         assert moved > 1e-2 if clients else moved < TOLERANCE
 
 
-@pytest.mark.parametrize(("network", "tier"), [("mlp", 0), ("mlp", 1), ("conv", 0), ("conv", 1), ("conv", 2)])
+@pytest.mark.parametrize(
+    ("network", "tier"),
+    [("mlp", 0), ("mlp", 1), ("conv", 1), *(pytest.param("conv", tier, marks=pytest.mark.long) for tier in (0, 2))],
+)
 @pytest.mark.parametrize("nesting", ["all", "drawn"])
 def test_nested_losses_and_gradients_equal_the_twins(network: str, tier: int, nesting: Any) -> None:
     plans, shape = NETWORKS[network].plans, NETWORKS[network].image_shape

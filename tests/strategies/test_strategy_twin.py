@@ -252,7 +252,9 @@ def test_merge_of_an_mlp(name: str, weighting: Weighting, classifier: str | None
     check_merge(name, MODELS["mlp"], 9 if name == "fedrolex" else 3, weighting, classifier)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "heterofl" else pytest.mark.long) for name in METHODS]
+)
 def test_merge_of_a_flattened_cnn(name: str) -> None:
     check_merge(name, MODELS["cnn"], 3, "samples", "classifier")
 
@@ -334,7 +336,14 @@ def value_and_gradient(objective: Any, params: Any, samples: Samples, key: jax.A
     return call(params, samples.batch, jnp.asarray(OWNED), key)
 
 
-@pytest.mark.parametrize(("name", "tier"), [("mlp", 1), ("mlp", 2), ("mlp, batch norm", 1), ("cnn", 2)])
+@pytest.mark.parametrize(
+    ("name", "tier"),
+    [
+        ("mlp", 1),
+        ("mlp, batch norm", 1),
+        *(pytest.param(*case, marks=pytest.mark.long) for case in (("mlp", 2), ("cnn", 2))),
+    ],
+)
 def test_heterofl_divides_hidden_outputs_by_the_width(name: str, tier: int) -> None:
     model, samples = MODELS[name], draw_batch(MODELS[name])
     strategy = heterofl(setting_for(model, masked_loss=True), widths=WIDTHS)
@@ -383,7 +392,14 @@ def fjord_twin(
     return loss / 4 + distillation * lesson, loss, total_gradient
 
 
-@pytest.mark.parametrize(("name", "tier"), [("mlp", 0), ("mlp", 1), ("mlp", 2), ("mlp, batch norm", 1), ("cnn", 0)])
+@pytest.mark.parametrize(
+    ("name", "tier"),
+    [
+        ("mlp", 0),
+        ("mlp, batch norm", 1),
+        *(pytest.param(*case, marks=pytest.mark.long) for case in (("mlp", 1), ("mlp", 2), ("cnn", 0))),
+    ],
+)
 def test_fjord_trains_the_whole_model_and_teaches_a_slice(name: str, tier: int) -> None:
     model, samples = MODELS[name], draw_batch(MODELS[name])
     strategy = fjord(setting_for(model, masked_loss=True), widths=WIDTHS, distillation=0.7)
@@ -435,7 +451,14 @@ def members_of(stack: Any) -> list[twin.Params]:
     return [{path: value[member] for path, value in flat.items()} for member in range(count)]
 
 
-@pytest.mark.parametrize(("name", "tier"), [("mlp", 1), ("mlp", 2), ("mlp, batch norm", 0), ("cnn", 1)])
+@pytest.mark.parametrize(
+    ("name", "tier"),
+    [
+        ("mlp", 1),
+        ("cnn", 1),
+        *(pytest.param(*case, marks=pytest.mark.long) for case in (("mlp", 2), ("mlp, batch norm", 0))),
+    ],
+)
 def test_split_mix_predicts_with_the_mean_of_its_members(name: str, tier: int) -> None:
     model, samples = MODELS[name], draw_batch(MODELS[name])
     strategy = splitmix(setting_for(model, masked_loss=True), widths=WIDTHS, budget="parameters")

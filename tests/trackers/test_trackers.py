@@ -17,6 +17,7 @@ from fedhm_jax import (
     PartitionConfig,
     ServerConfig,
     SimulationConfig,
+    TiersConfig,
     simulate,
 )
 from fedhm_jax.config import config_to_toml
@@ -27,6 +28,7 @@ CONFIG = SimulationConfig(
     data=DataConfig(train_samples=120, test_samples=40),
     partition=PartitionConfig(clients=4),
     model=ModelConfig(name="mlp", hidden=(8,)),
+    tiers=TiersConfig(rank_factors=(1, 8)),
     local=LocalConfig(epochs=1, batch_size=8),
     server=ServerConfig(rounds=2),
 )
