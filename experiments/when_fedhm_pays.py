@@ -51,6 +51,7 @@ PANELS = (
     Panel("fashion_small/results.csv", "dirichlet-0.3", "Tiers that do not bind, skewed labels"),
     Panel("binding_capacity/fashion_mnist.csv", "iid", "Tiers that bind, iid"),
     Panel("binding_capacity/fashion_mnist.csv", "dirichlet-0.3", "Tiers that bind, skewed labels"),
+    Panel("binding_capacity/omniglot.csv", "default", "Omniglot, 242 characters by drawer"),
 )
 
 
@@ -60,7 +61,7 @@ def main() -> None:
     if missing:
         raise SystemExit(f"no experiments/{', experiments/'.join(missing)}: the study is to be run first")
     figure = new_figure(4.2 * len(PANELS), 5.2)
-    views = np.atleast_1d(figure.subplots(1, len(PANELS), sharey=True))
+    views = np.atleast_1d(figure.subplots(1, len(PANELS)))
     for panel, axes in zip(PANELS, views, strict=True):
         draw(axes, panel.title, read_outcomes(HERE / panel.results)[panel.setting])
     save_figure(figure, FIGURE)
