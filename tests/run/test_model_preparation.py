@@ -28,7 +28,7 @@ class WithBatchNorm(nn.Module):
 @pytest.mark.parametrize("how", ["as in Flax", "nested", "constant"])
 def test_batch_norm_with_running_averages_names_the_norms_of_the_package(how):
     with pytest.raises(ConfigError) as caught:
-        check_model(WithBatchNorm(how), jax.ShapeDtypeStruct((2, 4, 4, 1), jnp.float32), classes=3)
+        check_model(WithBatchNorm(how), jax.ShapeDtypeStruct((2, 4, 4, 1), jnp.float32), outputs=3)
     assert str(caught.value) == (
         "model is 'WithBatchNorm', but must be a module without nn.BatchNorm, whose running averages mean nothing in a "
         "merged model; fedhm_jax.norms has StaticBatchNorm()(x, mask=mask, train=train) in its place"

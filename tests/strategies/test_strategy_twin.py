@@ -389,7 +389,8 @@ def fjord_twin(
         spread[path][places[path]] = value
     spread = strategy_twin.taken(spread, strategy_twin.window(server, model.axes, WIDTHS[tier]))
     total_gradient = {path: gradient[path] + distillation * spread[path] for path in gradient}
-    return loss / 4 + distillation * lesson, loss, total_gradient
+    entropy = -(taught * np.log(taught)).sum(1).mean()  # of the teacher: what the slice cannot get below
+    return loss / 4 + distillation * (lesson - entropy), loss, total_gradient
 
 
 @pytest.mark.parametrize(
