@@ -457,7 +457,7 @@ def test_fields_that_do_not_belong_to_the_source_are_refused(data, says):
 @pytest.mark.parametrize("method", ["dirichlet", "dirichlet_equal", "shards"])
 def test_samples_without_classes_cannot_be_dealt_out_by_class(method):
     config = config_from_dict({"data": {"name": "text", "data_dir": "play.txt"}, "partition": {"method": method}})
-    says = f"partition.method is {method!r}, but must be 'iid', 'quantity', 'natural' or 'given' for samples"
+    says = f"partition.method is {method!r}, but must be 'iid', 'quantity', 'natural' or 'given' for "
     assert refusal(check_config, config).startswith(says)
     options = {"clients": 2, "alpha": 1.0, "min_samples": 1, "seed": 0}
     assert refusal(partition_unlabelled, method, 10, **options).startswith(says)

@@ -52,6 +52,9 @@ CONTRACT = [
     for check in (CHECKS if model == "mlp" else CHECKS[1:2] if name in ADAPTERS else CHECKS[:1])
     # With a full-rank weakest tier the one is FedAvg itself; the other has more heads than one.
     if not (name in ADAPTERS | {"fedavg_low_rank", "depthfl"} and check is CHECKS[0])
+    # What adapters share, and what transformers add, a few of each show.
+    and not (name in SELDOM & ADAPTERS and model != "mlp")
+    and not (model == "vit" and name not in ("fedhm", "fedhm_nested", "fjord", "heterofl"))
 ]
 
 
