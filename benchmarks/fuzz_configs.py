@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from fedhm_jax import (
     AggregationConfig,
+    DataConfig,
     Dataset,
     DevicesConfig,
     LocalConfig,
@@ -51,6 +52,13 @@ _SCENES = (
     replace(BASE, aggregation=AggregationConfig(merge="median", reject=100.0)),
     replace(BASE, partition=PartitionConfig(method="natural", min_samples=4)),
     replace(BASE, server=ServerConfig(rounds=1, optimizer="yogi", learning_rate=0.01)),
+    # where the text is, the scratch folder says
+    replace(
+        BASE,
+        data=DataConfig(name="text", client_pattern="^([A-Z]+):$", window=8, test_share=0.2),
+        partition=PartitionConfig(method="iid", clients=4),
+        model=ModelConfig(name="decoder", width=8, depth=1, heads=2),
+    ),
     replace(BASE, devices=DevicesConfig(flops=(1e6, 1e5), deadline=5.0, dropout=0.3)),
     replace(
         BASE,
@@ -138,6 +146,8 @@ def configs(draw: st.DrawFn, scratch: Path) -> SimulationConfig:
     # Hypothesis varies what it drew before, which is not uniform: fields drawn seldom might not be drawn at all.
     chance = draw(st.randoms(use_true_random=True))
     config = chance.choice(_SCENES)
+    if config.data.name == "text":
+        config = replace(config, data=replace(config.data, data_dir=scratch / _PLAY))
     if chance.random() < 0.3:
         config = _with_tiers(config, chance.choice(_RANK_FACTORS))
     if chance.random() < 0.3:
