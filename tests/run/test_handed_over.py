@@ -196,7 +196,7 @@ print(test_handed_over.digest())
 
 def digest(activation: Any = nn.relu, strategy: Any = halved, **changes: Any) -> str:
     parts = check_run(replace(SMALL, **changes), HandedOver(DATA, Net(activation), strategy))
-    return training_digest(parts.setting, parts.strategy, 10)
+    return training_digest(parts.setting, parts.strategy, parts.learning)
 
 
 @pytest.mark.long
