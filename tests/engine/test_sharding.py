@@ -141,8 +141,8 @@ def test_robust_merges_can_be_spread(merge):
 
 
 ADAPTERS = {"flexlora", "raflora", "hetlora", "flora", "florist", "fedhm_adapters"}
-# Where rounding decides, directions of a small difference are cut and begun anew, so adapters may differ by more: after two
-# rounds fedhm_adapters did by 1.04e-6, flexlora by less.
+# Where rounding decides, directions of a small difference are cut and begun anew, so adapters may differ by more: after
+# two rounds fedhm_adapters did by 1.04e-6, flexlora by less.
 KINDS = sorted(set(STRATEGIES) - ADAPTERS)
 
 
