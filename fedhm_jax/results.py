@@ -138,8 +138,7 @@ class SimulationResult:
     def __repr__(self) -> str:
         # Clients that train alone leave no global model.
         reached = self.final[self.score.metric]
-        worst = self.score.worst(reached.values())
-        shown = "global" if "global" in reached else next(name for name, value in reached.items() if value == worst)
+        shown = "global" if "global" in reached else self.score.worst(reached)
         words = f"{shown} {self.score.name} {self.score.shown(reached[shown])}"
         rounds = f"{len(self.history)} round{'s' if len(self.history) != 1 else ''}"
         where = "" if self.folder is None else f", in {str(self.folder)!r}"

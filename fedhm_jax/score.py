@@ -1,7 +1,7 @@
 """The metric that models are compared by."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -49,27 +49,35 @@ class Score:
             return 0.0 if self.higher_is_better else math.inf
         return self.factor * value
 
-    def shown(self, value: float) -> str:
+    def shown(self, value: float | None) -> str:
         """A record's number in the unit, as text.
 
         Args:
-            value: the number.
+            value: the number; None where a file has it for one that is not finite.
 
         Returns:
             The text.
         """
+        if value is None or math.isnan(value):
+            return "-"
         return f"{self.factor * value:.{self.decimals}f}" + (f" {self.unit}" if self.unit else "")
 
-    def worst(self, values: Iterable[float]) -> float:
-        """The worst of some numbers.
+    def worst(self, values: Mapping[str, float | None]) -> str:
+        """The worst of some models.
 
         Args:
-            values: the numbers, one at least.
+            values: a record's numbers by model, one at least.
 
         Returns:
-            The smallest where more is better, else the largest.
+            Name of the model with the smallest number where more is better, else with the largest; one that is no
+            number is worse than any.
+
+        Example:
+            >>> Score().worst({"f1": 0.9, "f4": 0.7}), Score(higher_is_better=False).worst({"f1": 2.0, "f4": None})
+            ('f4', 'f4')
         """
-        return (min if self.higher_is_better else max)(values)
+        sign = 1 if self.higher_is_better else -1
+        return min(values, key=lambda name: sign * self.in_unit(values[name]))
 
 
 ACCURACY = Score()

@@ -121,8 +121,9 @@ def scores(run: StudyRun) -> dict[str, float]:
     record, score = run.history[-1], run.score
     last = {name: score.in_unit(value) for name, value in record[score.metric].items()}
     tiers = [last[name] for name in tier_names(run)]
+    worst_tier = score.worst({name: record[score.metric][name] for name in tier_names(run)})
     worst = {WORST_CLIENT: score.in_unit(record["worst_client"])} if "worst_client" in record else {}
-    return {"worst tier": score.worst(tiers), "mean of tiers": statistics.fmean(tiers), **worst, **last}
+    return {"worst tier": last[worst_tier], "mean of tiers": statistics.fmean(tiers), **worst, **last}
 
 
 def score_columns(result: StudyResult, setting: str) -> list[str]:

@@ -79,7 +79,7 @@ def _reached(place: Path) -> tuple[float | None, Score]:
     run = read_run(place)
     last, score = run.history[-1], run.score
     tiers = [tier for tier in last["loss"] if tier != "global"]
-    if any(last["loss"][tier] is None for tier in tiers):
+    if any(last[metric][tier] is None for metric in ("loss", score.metric) for tier in tiers):
         return None, score
     return sum(last[score.metric][tier] for tier in tiers) / len(tiers), score
 

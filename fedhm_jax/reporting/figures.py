@@ -1,5 +1,6 @@
 """Figures of a run. Plain `Figure` objects without pyplot, so nothing is global and no display is needed."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,8 @@ def training_figure(history: Sequence[Record], score: Score = ACCURACY) -> "Figu
     rounds = [record["round"] for record in evaluated]
     traffic = [_traffic(record) / size for record in evaluated]
     for name in evaluated[0][score.metric] if evaluated else ():
-        reached = [score.factor * record[score.metric][name] for record in evaluated]
+        found = [record[score.metric][name] for record in evaluated]
+        reached = [math.nan if value is None else score.factor * value for value in found]
         _draw(by_round, rounds, reached, name, styles[name])
         _draw(by_traffic, traffic, reached, name, styles[name])
     for name in tiers:

@@ -74,7 +74,8 @@ def round_progress(
         def move_bar(record: Record) -> None:
             done = record["round"]
             latest.update(_metrics(record, score))
-            if "global" in (shown := record.get(score.metric, {})):
+            # A curve has no place for what is no number.
+            if math.isfinite((shown := record.get(score.metric, {})).get("global", math.nan)):
                 reached.append(shown["global"])
             speed = bar.tasks[0].speed
             bar.update(task, completed=done, description="" if speed is None else f"{60 * speed:.3g} rounds a minute")
@@ -138,8 +139,7 @@ def _metrics(record: Record, score: Score) -> dict[str, str]:
     if "global" in tiers:
         metrics[_GLOBAL] = f"global {score.name} {score.shown(tiers.pop('global'))}"
     if tiers:
-        worst = score.worst(tiers.values())
-        name = next(name for name, value in tiers.items() if value == worst or math.isnan(value))
+        name = score.worst(tiers)
         metrics[_WORST] = f"worst tier {score.shown(tiers[name])} ({name})"
     loss = mean_train_loss(record)
     if loss is not None:
