@@ -79,7 +79,7 @@ def tiers_drawing(result: StudyResult, setting: str) -> Drawing:
     spots: list[Spot] = []
     for index, (strategy, by_column) in enumerate(spreads.items()):
         places = [group - 0.42 + width * (index + 0.5) for group in range(len(columns))]
-        means = [by_column[column].mean for column in columns]
+        means = [_drawable(by_column[column].mean) for column in columns]
         deviations = [by_column[column].deviation or 0.0 for column in columns]
         colour, _ = _style(result, strategy)
         hatch = "///" if _index(result, strategy) >= len(_COLOURS) else ""
@@ -104,6 +104,11 @@ def tiers_drawing(result: StudyResult, setting: str) -> Drawing:
     label_axes(axes, f"{score.name.capitalize()} after the last round", "", f"test {score.heading}")
     _name_strategies(figure, axes)
     return Drawing(figure, spots, _indices(result))
+
+
+def _drawable(value: float) -> float:
+    """An infinite value, which stands for nothing learned where less is better, has no place on an axis."""
+    return value if math.isfinite(value) else math.nan
 
 
 def _name_strategies(figure: "Figure", axes: "Axes") -> None:
@@ -141,11 +146,12 @@ def _against(result: StudyResult, setting: str) -> list[tuple[str, Callable[[Rec
 
 
 def _mean_of_tiers(run: StudyRun, record: Record) -> float:
-    return statistics.fmean(run.score.in_unit(record[run.score.metric][tier]) for tier in tier_names(run))
+    reached = record[run.score.metric]
+    return _drawable(statistics.fmean(run.score.in_unit(reached[tier]) for tier in tier_names(run)))
 
 
 def _global(run: StudyRun, record: Record) -> float:
-    return run.score.in_unit(record[run.score.metric]["global"])
+    return _drawable(run.score.in_unit(record[run.score.metric]["global"]))
 
 
 def _traffic(record: Record) -> float:
@@ -205,4 +211,5 @@ def _spots(axes: "Axes", curve: _Curve, name: str, index: int, score: Score) -> 
     return [
         Spot(axes, (x, x), (mean, mean), index, words(records, values))
         for x, mean, records, values in zip(curve.x, curve.means, curve.records, curve.y, strict=True)
+        if not math.isnan(mean)
     ]

@@ -29,6 +29,7 @@ from fedhm_jax.comparison.tuning import at_the_edge
 from fedhm_jax.comparison.variants import points
 from fedhm_jax.config.schema import LocalConfig, PartitionConfig, ServerConfig, SimulationConfig, TiersConfig
 from fedhm_jax.results import TierCost
+from fedhm_jax.score import Score
 
 CONFIG = SimulationConfig(
     partition=PartitionConfig(clients=10), server=ServerConfig(rounds=2), local=LocalConfig(learning_rate=0.05)
@@ -387,6 +388,27 @@ def test_numbers_that_are_none_do_not_stop_the_report(tmp_path, missing):
     write_comparison(result, tmp_path)
     accuracy = section((tmp_path / "report.md").read_text(encoding="utf-8"), "iid")
     assert row(accuracy, "fedhm")[3] == "41.00 ± 57.98"  # 0 and 82
+
+
+@pytest.mark.parametrize("missing", [None, math.nan])
+def test_a_metric_of_which_less_is_better(tmp_path, missing):
+    bits = Score("bits", "bits per character", "", 1.0, 2, higher_is_better=False)
+    result = made_result(("fedhm", "heterofl"))
+    runs = tuple(replace(run, score=bits) for run in result.runs)
+    for run in runs:
+        for record in run.history:
+            if "accuracy" in record:
+                record["bits"] = {name: 1 - value for name, value in record.pop("accuracy").items()}
+    result = replace(result, runs=runs)
+    best = best_strategies(made_result(("fedhm", "heterofl")), "iid")
+    assert best_strategies(result, "iid") == best, "one minus the accuracy: the same is best, where less of it is"
+    for record in runs[0].history:
+        record["bits"] = dict.fromkeys(record["bits"], missing)
+    write_comparison(result, tmp_path)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "Bits per character (less is better) on the test set after the last round" in text
+    assert row(section(text, "iid"), "fedhm")[1] == "inf", "a run without a number has learned nothing"
+    assert {"heterofl"} == set(best_strategies(result, "iid").values())
 
 
 def grid_report(*trials: Trial, strategies: tuple[Any, ...] = ("fedhm",), **changes: Any) -> str:
