@@ -1,16 +1,17 @@
 """What a run's data are to teach: the task, and what the model is given and has to answer."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedhm_jax.config import LocalConfig, SimulationConfig
+from fedhm_jax.config import LocalConfig
 from fedhm_jax.data import AnyData, ArrayData, Dataset, Examples, Text, Windows, crop_flip, label_counts, place_images
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.strategies import Setting
-from fedhm_jax.tasks import CLASSIFICATION, Batch, Task, next_token
+from fedhm_jax.tasks import BY_CLASS, CLASSIFICATION, Batch, Metric, Task, next_token
 
 _BATCH = 2
 
@@ -60,7 +61,7 @@ def learning_of(dataset: AnyData, local: LocalConfig, given: Task | None) -> Lea
     if local.augmentation != "none":
         raise ConfigError.of("local.augmentation", local.augmentation, "'none' for samples that are no images")
     if isinstance(dataset, Text):
-        task = next_token(dataset.window, characters=dataset.by_character) if given is None else given
+        task = next_token(dataset.window, characters=dataset.by_character) if given is None else _classless(given)
         tokens = jax.ShapeDtypeStruct((_BATCH, dataset.window), jnp.int32)
         return Learning(task, tokens, tokens, len(dataset.vocabulary), 1)
     if given is None:
@@ -69,29 +70,21 @@ def learning_of(dataset: AnyData, local: LocalConfig, given: Task | None) -> Lea
         jax.ShapeDtypeStruct((_BATCH, *array.shape[1:]), array.dtype)
         for array in (dataset.train_inputs, dataset.train_targets)
     )
-    return Learning(given, inputs, targets, None, 1)
+    return Learning(_classless(given), inputs, targets, None, 1)
 
 
-def check_task(config: SimulationConfig, task: Task) -> None:
-    """Refuses what a run asks for and its task cannot tell.
-
-    Args:
-        config: the run's.
-        task: what there is to learn.
-
-    Raises:
-        ConfigError: the accuracy of the worst client, where samples are of no class.
-    """
-    if config.evaluation.worst_client and not task.has_classes:
-        raise ConfigError.of("evaluation.worst_client", True, f"false for {task.name}, whose samples are of no class")
+def _classless(task: Task) -> Task:
+    """Whatever it says, samples that are no images are of no class that a partition or a merge could go by."""
+    return task._replace(has_classes=False)
 
 
-def metrics_of(setting: Setting, learning: Learning) -> tuple[str, ...]:
+def metrics_of(setting: Setting, learning: Learning, worst_client: bool) -> tuple[str, ...]:
     """A dry run of the task on what the model answers.
 
     Args:
         setting: the model's.
         learning: what is to be learned.
+        worst_client: whether the run asks how well each client is served, which hits by class tell.
 
     Returns:
         Names of what the task measures, one number each; the one that models are compared by comes first.
@@ -103,6 +96,8 @@ def metrics_of(setting: Setting, learning: Learning) -> tuple[str, ...]:
     key = jax.random.key(0)
     answers = jax.eval_shape(setting.network.train, setting.shapes, batch.inputs, batch.mask, key)
     try:
+        if task.augment is not None:
+            jax.eval_shape(task.augment, key, batch.inputs)
         loss = jax.eval_shape(task.loss, answers, batch.targets)
         measured = jax.eval_shape(task.measure, answers, batch.targets, batch.mask)
     except Exception as error:
@@ -113,6 +108,11 @@ def metrics_of(setting: Setting, learning: Learning) -> tuple[str, ...]:
         ) from error
     if loss.shape != (_BATCH,):
         raise ConfigError(f"task has a loss of shape {loss.shape}, but must have one of shape (batch,), one a sample")
+    if not isinstance(measured, Mapping) or not all(isinstance(metric, Metric) for metric in measured.values()):
+        raise ConfigError(f"task is {task.name!r}, but must be one whose measure gives a Metric by name")
+    if worst_client and not (task.has_classes and BY_CLASS in measured):
+        allowed = f"false for {task.name}, which does not measure hits by class"
+        raise ConfigError.of("evaluation.worst_client", True, allowed)
     for wanted in ("loss", task.score.metric):
         if wanted not in measured:
             raise ConfigError(f"task measures {', '.join(measured)}, but must measure {wanted} too")

@@ -28,7 +28,6 @@ from fedhm_jax.run.data_preparation import build_dataset, deal, notices_of
 from fedhm_jax.run.handed_over import NOTHING, HandedOver, names_of, qualified_name
 from fedhm_jax.run.learning import (
     Learning,
-    check_task,
     counts_by_class,
     learning_of,
     metrics_of,
@@ -157,7 +156,6 @@ def check_run(config: SimulationConfig, given: HandedOver = NOTHING) -> RunParts
     )
     dataset = build_dataset(config.data, given.data)
     learning = learning_of(dataset, config.local, given.task)
-    check_task(config, learning.task)
     training = local_training(config.local, learning.task)
     dealt = deal(dataset, config.data, config.partition, given.partition, partition_seed)
     check_clients(config, len(dealt))
@@ -172,7 +170,7 @@ def check_run(config: SimulationConfig, given: HandedOver = NOTHING) -> RunParts
     mesh = client_mesh(config.server.devices, sampling.cohort_size)
     clients, mean_samples = _clients_by_tier(tiers, sampling), float(sampling.sizes.mean())
     setting = build_setting(config, model, learning.inputs, variables, tiers, learning.task, mean_samples, clients)
-    metrics = metrics_of(setting, learning)
+    metrics = metrics_of(setting, learning, config.evaluation.worst_client)
     method = build_strategy(config, setting, builder)
     if builder is not None:
         check_own_strategy(method, setting, learning, qualified_name(builder))

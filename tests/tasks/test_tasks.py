@@ -34,7 +34,7 @@ from fedhm_jax.data import Windows, deal_out, epoch_order
 from fedhm_jax.engine import build_engine, place_evaluation
 from fedhm_jax.server import Cohort
 from fedhm_jax.strategies import Setting, fedavg
-from fedhm_jax.tasks import CLASSIFICATION, REGRESSION, next_token
+from fedhm_jax.tasks import CLASSIFICATION, REGRESSION, Metric, next_token
 
 VOCABULARY, WIDTH, WINDOW, BATCH = 5, 3, 4, 2
 PARTS = (np.array([0, 2, 4]), np.array([1, 3, 5, 6, 7]))
@@ -178,6 +178,13 @@ def test_a_task_of_ones_own_from_data_to_model(tmp_path: Any, capsys: Any) -> No
         result.predict(np.zeros((2, 4)))
 
 
+class Pair(nn.Module):
+    @nn.compact
+    def __call__(self, numbers: jax.Array, *, mask: jax.Array | None = None, train: bool = False) -> Any:
+        return nn.Dense(1)(numbers), numbers
+
+
+LOSS = Metric(jnp.zeros(()), jnp.ones(()))
 TEXT = text_from_strings(
     {"ann": "to be or not to be that is it", "bob": "that is the question"}, window=4, test_share=0.4
 )
@@ -203,6 +210,26 @@ TEXT = text_from_strings(
             {"evaluation": EvaluationConfig(worst_client=True)},
             {"data": PLANE, "model": Line(), "task": REGRESSION},
             r"evaluation\.worst_client is True, but must be false for regression",
+        ),
+        (
+            {"evaluation": EvaluationConfig(worst_client=True)},
+            {"task": CLASSIFICATION._replace(measure=lambda outputs, labels, mask: {"accuracy": LOSS, "loss": LOSS})},
+            r"evaluation\.worst_client is True, but must be false for classification, which does not measure hits by",
+        ),
+        (
+            {},
+            {"task": CLASSIFICATION._replace(measure=lambda *_: {"loss": 1.0})},
+            r"whose measure gives a Metric by name",
+        ),
+        (
+            {},
+            {"task": CLASSIFICATION._replace(augment=lambda inputs: inputs)},
+            r"task is 'classification', but must be one",
+        ),
+        (
+            {},
+            {"data": PLANE, "model": Pair(), "task": REGRESSION},
+            r"model is Pair, but must be a module with one array",
         ),
         (
             {"partition": PartitionConfig(method="dirichlet", clients=2)},
