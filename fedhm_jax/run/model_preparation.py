@@ -96,9 +96,8 @@ def check_model(model: nn.Module, inputs: jax.ShapeDtypeStruct, outputs: int | N
         ) from error
     _refuse_running_averages(model, called)
     if not isinstance(logits, jax.ShapeDtypeStruct):
-        raise ConfigError.of(
-            "model", type(model).__name__, f"a module with one array as output, not {type(logits).__name__}"
-        )
+        allowed = f"a module with one array as output, not {type(logits).__name__}"
+        raise ConfigError.of("model", type(model).__name__, allowed)
     places = inputs.shape[1:] if jnp.issubdtype(inputs.dtype, jnp.integer) else ()
     if outputs is not None and logits.shape != (inputs.shape[0], *places, outputs):
         wanted = ", ".join(map(str, ("batch", *places, outputs)))

@@ -219,7 +219,7 @@ TEXT = text_from_strings(
         (
             {},
             {"task": CLASSIFICATION._replace(measure=lambda *_: {"loss": 1.0})},
-            r"whose measure gives a Metric by name",
+            r"one whose measure gives a Metric",
         ),
         (
             {},
@@ -229,7 +229,7 @@ TEXT = text_from_strings(
         (
             {},
             {"data": PLANE, "model": Pair(), "task": REGRESSION},
-            r"model is Pair, but must be a module with one array",
+            r"but must be a module with one array as output",
         ),
         (
             {"partition": PartitionConfig(method="dirichlet", clients=2)},
