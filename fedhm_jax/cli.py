@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         after SIGTERM.
 
     Raises:
-        SystemExit: with code 0 after ``--help`` and ``--version``, and with code 2 for flags that cannot be parsed.
+        SystemExit: with code 0 after ``--help`` and ``--version``, and with code 2 for values that cannot be parsed.
 
     Example:
         >>> main(["simulate", "--local.epochs", "0"])  # prints the reason to standard error

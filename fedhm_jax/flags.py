@@ -2,13 +2,14 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from fedhm_jax.config import OutputConfig, SimulationConfig, read_config
+from fedhm_jax.config import OutputConfig, SimulationConfig, all_keys, meant_by, read_config
+from fedhm_jax.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,15 @@ def simulate_flags(arguments: Sequence[str]) -> SimulateFlags:
         The flags.
 
     Raises:
-        ConfigError: config file or run folder cannot be used.
-        SystemExit: with code 0 after ``--help``, and with code 2 for flags that cannot be parsed.
+        ConfigError: config file or run folder cannot be used, or there is no such option.
+        SystemExit: with code 0 after ``--help``, and with code 2 for values that cannot be parsed.
 
     Example:
         >>> simulate_flags(["--local.epochs", "2"]).simulation.local.epochs
         2
+        >>> simulate_flags(["--local.lr", "0.1"])
+        Traceback (most recent call last):
+        fedhm_jax.errors.ConfigError: --local.lr is no option of fedhm simulate; did you mean --local.learning-rate?
     """
     file_parser = argparse.ArgumentParser(prog="fedhm simulate", add_help=False, allow_abbrev=False)
     file_parser.add_argument("--config", type=Path)
@@ -78,7 +82,30 @@ def simulate_flags(arguments: Sequence[str]) -> SimulateFlags:
         base = stored_config(given.resume)
     if given.config is not None:
         base = read_config(given.config, base)
-    return tyro.cli(SimulateFlags, prog="fedhm simulate", args=arguments, default=SimulateFlags(simulation=base))
+    default = SimulateFlags(simulation=base)
+    asked, unknown = tyro.cli(
+        SimulateFlags, prog="fedhm simulate", args=arguments, default=default, return_unknown_args=True
+    )
+    if unknown:
+        raise _no_option(unknown[0])
+    return asked
+
+
+def _no_option(argument: str) -> ConfigError:
+    """One sentence, as for a wrong key of a config file; tyro would suggest what is spelled like it, and show a box."""
+    if not argument.startswith("--"):
+        return ConfigError(f"{argument!r} belongs to no option of fedhm simulate; options are --name value")
+    option = argument.partition("=")[0]
+    path = option.removeprefix("--").replace("-", "_")
+    keys = [key for key in all_keys() if "." in key]
+    names = [*keys, *(entry.name for entry in fields(SimulateFlags) if entry.name != "simulation")]
+    meant = [key for key in keys if key.startswith(f"{path}.")][:1] or meant_by(path, names)
+    hint = f"did you mean {' or '.join(map(_as_option, meant))}?" if meant else "fedhm simulate --help lists them"
+    return ConfigError(f"{option} is no option of fedhm simulate; {hint}")
+
+
+def _as_option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def compare_flags(arguments: Sequence[str]) -> CompareFlags:

@@ -135,7 +135,6 @@ def test_a_mistake_found_while_simulating_is_reported_the_same_way(
     [
         ([], "command"),
         (["train"], "'train'"),
-        (["simulate", "--local.epoch", "1"], "--local.epochs"),
         (["simulate", "--local.epochs", "two"], "--local.epochs"),
         (["simulate", "--model.name", "vgg"], "resnet18"),
         (["simulate", "--config"], "--config"),
@@ -146,6 +145,28 @@ def test_bad_flags_exit_with_2(argv: list[str], hint: str, capsys: pytest.Captur
         main(argv)
     assert stopped.value.code == 2
     assert hint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "hint"),
+    [
+        ("--local.lr 0.1", "--local.lr is no option of fedhm simulate; did you mean --local.learning-rate?"),
+        (
+            "--lr=0.1",
+            "--lr is no option of fedhm simulate; did you mean --local.learning-rate or --server.learning-rate?",
+        ),
+        ("--local.epoch 1", "--local.epoch is no option of fedhm simulate; did you mean --local.epochs?"),
+        ("--rounds 3", "--rounds is no option of fedhm simulate; did you mean --server.rounds?"),
+        ("--clients 3", "--clients is no option of fedhm simulate; did you mean --partition.clients?"),
+        ("--model vit", "--model is no option of fedhm simulate; did you mean --model.name?"),
+        ("--resum a", "--resum is no option of fedhm simulate; did you mean --resume?"),
+        ("--zzz 1", "--zzz is no option of fedhm simulate; fedhm simulate --help lists them"),
+        ("--local.epochs 1 2", "'2' belongs to no option of fedhm simulate; options are --name value"),
+    ],
+)
+def test_a_wrong_option_names_the_right_one(flags: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", *flags.split()]) == 2
+    assert capsys.readouterr().err == f"fedhm: error: {hint}\n"
 
 
 def test_help_explains_every_field_with_its_default(

@@ -5,6 +5,7 @@ Standard library only, so that a typo is answered before JAX is loaded.
 
 from fedhm_jax.config.clients import check_clients, number_of_clients
 from fedhm_jax.config.config_file import (
+    all_keys,
     config_from_dict,
     config_to_dict,
     config_to_toml,
@@ -31,6 +32,7 @@ from fedhm_jax.config.schema import (
     StrategyConfig,
     TiersConfig,
 )
+from fedhm_jax.config.suggestions import meant_by
 from fedhm_jax.config.validation import check_config
 
 __all__ = [
@@ -48,12 +50,14 @@ __all__ = [
     "SimulationConfig",
     "StrategyConfig",
     "TiersConfig",
+    "all_keys",
     "check_clients",
     "check_config",
     "check_types",
     "config_from_dict",
     "config_to_dict",
     "config_to_toml",
+    "meant_by",
     "number_of_clients",
     "read_config",
     "read_handed_over",

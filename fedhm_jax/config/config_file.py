@@ -1,6 +1,5 @@
 """Configs as TOML files: one table per section, one key per field; what is left out keeps its default."""
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
@@ -9,6 +8,7 @@ from typing import Any, get_type_hints
 
 from fedhm_jax.config.field_types import check_types
 from fedhm_jax.config.schema import SimulationConfig
+from fedhm_jax.config.suggestions import meant_by
 from fedhm_jax.errors import ConfigError
 
 HANDED_OVER = "handed_over"
@@ -198,19 +198,23 @@ def write_config(config: SimulationConfig, path: Path | str, handed_over: Mappin
     Path(path).write_text(config_to_toml(config, handed_over), encoding="utf-8")
 
 
+def all_keys() -> list[str]:
+    """The names of all sections and of all fields, dotted.
+
+    Returns:
+        Such as ``"local"`` and ``"local.epochs"``.
+    """
+    sections = list(get_type_hints(SimulationConfig))
+    return [*sections, *(key for section in sections for key in _keys(section))]
+
+
 def _keys(section: str) -> list[str]:
     return [f"{section}.{entry.name}" for entry in fields(get_type_hints(SimulationConfig)[section])]
 
 
 def _unknown(path: str) -> ConfigError:
-    """Names the existing keys whose last part comes closest, those of the same section first."""
     sections = list(get_type_hints(SimulationConfig))
-    names = [*sections, *(key for section in sections for key in _keys(section))]
-    section, _, last = path.rpartition(".")
-    parts = {name.rpartition(".")[2] for name in names}
-    near = [last] if last in parts else difflib.get_close_matches(last, parts, n=3)
-    found = [name for part in near for name in names if name.rpartition(".")[2] == part]
-    here = [name for name in found if section and name.startswith(f"{section}.")]
-    if here or found:
-        return ConfigError(f"{path} is no config key; did you mean {' or '.join((here or found)[:3])}?")
+    if meant := meant_by(path, all_keys()):
+        return ConfigError(f"{path} is no config key; did you mean {' or '.join(meant)}?")
+    section = path.rpartition(".")[0]
     return ConfigError(f"{path} is no config key; there are {', '.join(_keys(section) if section else sections)}")

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedhm_jax.config.config_file import config_from_dict, read_config, write_config
+from fedhm_jax.config.config_file import all_keys, config_from_dict, read_config, write_config
 from fedhm_jax.config.schema import DataConfig, LocalConfig, ModelConfig, OutputConfig, SimulationConfig, TiersConfig
+from fedhm_jax.config.suggestions import SYNONYMS
 from fedhm_jax.errors import ConfigError
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -75,6 +76,9 @@ def test_an_empty_file_is_the_default_config(tmp_path: Path) -> None:
     [
         ({"locl": {}}, "locl is no config key; did you mean local?"),
         ({"epochs": 3}, "epochs is no config key; did you mean local.epochs?"),
+        ({"local": {"lr": 0.1}}, "local.lr is no config key; did you mean local.learning_rate?"),
+        ({"local": {"bs": 8}}, "local.bs is no config key; did you mean local.batch_size?"),
+        ({"num_clients": 8}, "num_clients is no config key; did you mean partition.clients?"),
         ({"local": {"epoch": 3}}, "local.epoch is no config key; did you mean local.epochs?"),
         (
             {"evaluation": {"batchsize": 3}},
@@ -103,6 +107,12 @@ def test_a_wrong_key_or_type_is_named(values: dict[str, Any], sentence: str) -> 
     with pytest.raises(ConfigError) as caught:
         config_from_dict(values)
     assert str(caught.value) == sentence
+
+
+def test_every_synonym_stands_for_keys_that_there_are() -> None:
+    keys = set(all_keys())
+    assert {key for meant in SYNONYMS.values() for key in meant} <= keys
+    assert not set(SYNONYMS) & {key.rpartition(".")[2] for key in keys}
 
 
 def test_the_given_defaults_are_not_changed() -> None:
