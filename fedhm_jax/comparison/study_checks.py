@@ -13,6 +13,8 @@ from fedhm_jax.errors import ConfigError
 _SET_BY_STUDY = ("server.seed", "output.", "checkpoint.", "data.data_dir", "data.cache_dir", "data.holdout")
 """A study sets these itself, or they are places on this machine."""
 
+_NO_BUILDER = "unset in a study, where builder = 'mine.py:build' in the table of a strategy says it"
+
 _MOST_POINTS = 10_000
 _LONGEST_NAME = 200
 
@@ -44,6 +46,8 @@ def check_study(study: Study) -> None:
         _check_name("settings", name)
         if config.output.folder is not None:
             raise ConfigError.of(f"settings.{name}.output.folder", str(config.output.folder), "unset in a study")
+        if config.strategy.builder is not None:
+            raise ConfigError.of(f"settings.{name}.strategy.builder", config.strategy.builder, _NO_BUILDER)
     if study.learning_rates and RATE in study.grid:
         raise ConfigError.of("learning_rates", study.learning_rates, f"unset when grid has {RATE}")
     _check_grid("grid", study.grid, study)
@@ -157,6 +161,8 @@ def _check_free(where: str, field: str, value: Any) -> None:
         raise ConfigError.of(where, field, "a config key, such as 'local.epochs'")
     if field.startswith(_SET_BY_STUDY):
         raise ConfigError.of(where, value, "unset, for the study sets it or the settings do")
+    if field == "strategy.builder":
+        raise ConfigError.of(where, value, _NO_BUILDER)
     if value is None:
         raise ConfigError.of(where, value, "a value; what is left out keeps the setting's")
 

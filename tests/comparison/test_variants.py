@@ -196,6 +196,26 @@ def test_centralised_training_does_the_work_of_the_federation():
             r"'fedhm', or the table of another name",
         ),
         ("[strategies.fedhm]", "[strategies.fedhm]\nbuilder = 'a.py:b'", "unset for a built-in strategy"),
+        (
+            'builder = "mine.py:build"',
+            'builder = "mine.py:build"\nstrategy.name = "fedavg"',
+            "unset for a built-in strategy",
+        ),
+        (
+            "[strategies.fedhm]",
+            "[strategies.fedhm]\nstrategy.builder = 'a.py:b'",
+            r"^strategies.fedhm.strategy.builder is 'a.py:b', but must be unset in a study, where builder = ",
+        ),
+        (
+            "local.proximal = [0.0, 0.1]",
+            "strategy.builder = ['a.py:b']",
+            r"^grid.strategy.builder is .*unset in a study",
+        ),
+        (
+            "[settings.iid.local]",
+            "[settings.iid.strategy]\nbuilder = 'a.py:b'\n[settings.iid.local]",
+            r"^settings.iid.strategy.builder is 'a.py:b', but must be unset in a study",
+        ),
         ("[strategies.fedhm]", "[strategies.'a/b']\nbuilder = 'a.py:b'", "strategies is 'a/b', but must be a name"),
         ('builder = "mine.py:build"', 'builder = "mine.py"', r"a file and a name in it, like 'mine.py:build'"),
         ('builder = "mine.py:build"', "builder = 3", r"^strategies.mine.builder is 3"),
