@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fedhm_jax.errors import ConfigError
+
 
 class WriteError(OSError):
     """A run stopped because a file could not be written, on a full disk for instance.
@@ -100,6 +102,27 @@ def replacing(path: Path) -> Iterator[Path]:
     except Exception:
         part.unlink(missing_ok=True)
         raise
+
+
+def check_new_file(path: Path, ending: str) -> None:
+    """Refuses a place for a file before there is anything to write.
+
+    Args:
+        path: what was asked for with ``--to``.
+        ending: what its name has to end in, in either case.
+
+    Raises:
+        ConfigError: the name ends in something else, or the file exists.
+
+    Example:
+        >>> check_new_file(Path("model.npz"), ".safetensors")
+        Traceback (most recent call last):
+        fedhm_jax.errors.ConfigError: to is 'model.npz', but must be a file whose name ends in .safetensors
+    """
+    if path.suffix.lower() != ending:
+        raise ConfigError.of("to", str(path), f"a file whose name ends in {ending}")
+    if path.exists():
+        raise ConfigError.of("to", str(path), "a file that does not exist yet")
 
 
 def cache_folder() -> Path:

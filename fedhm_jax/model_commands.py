@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedhm_jax.errors import ConfigError
+from fedhm_jax.files import check_new_file
 
 
 def predict(arguments: Sequence[str]) -> int:
@@ -56,7 +56,7 @@ def export(arguments: Sequence[str]) -> int:
         The exit code.
 
     Raises:
-        ConfigError: no finished run, no such model, or the file exists already.
+        ConfigError: no finished run, no such model, or the file exists already or is no .safetensors.
         WriteError: the file could not be written.
     """
     parser = argparse.ArgumentParser(
@@ -65,14 +65,16 @@ def export(arguments: Sequence[str]) -> int:
         "normalisation, classes, ranks and config. docs/trained_models.md says how to compute with it.",
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run, also of a run of a study")
-    parser.add_argument("--to", type=Path, metavar="FILE", required=True, help="a file that does not exist yet")
+    parser.add_argument(
+        "--to", type=Path, metavar="FILE", required=True, help="a .safetensors file that does not exist yet"
+    )
     _add_model(parser)
     asked = parser.parse_args(arguments)
 
+    check_new_file(asked.to, ".safetensors")
+
     from fedhm_jax.run import stored_model, write_model_file
 
-    if asked.to.exists():
-        raise ConfigError.of("to", str(asked.to), "a file that does not exist yet")
     write_model_file(asked.to, stored_model(asked.run, asked.model))
     print(f"Written to {asked.to}", file=sys.stderr)
     return 0

@@ -5,8 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedhm_jax.errors import ConfigError
-from fedhm_jax.files import replacing, writing
+from fedhm_jax.files import check_new_file, replacing, writing
 
 
 def report(arguments: Sequence[str]) -> int:
@@ -19,7 +18,7 @@ def report(arguments: Sequence[str]) -> int:
         The exit code.
 
     Raises:
-        ConfigError: a folder is none of a finished run, or the file exists already.
+        ConfigError: a folder is none of a finished run, or the file exists already or is no .html.
         WriteError: the file could not be written.
     """
     parser = argparse.ArgumentParser(
@@ -29,11 +28,10 @@ def report(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of finished runs, also of studies'")
     default = Path("report.html")
-    text = f"a file that does not exist yet (default: {default})"
+    text = f"a .html file that does not exist yet (default: {default})"
     parser.add_argument("--to", type=Path, metavar="FILE", default=default, help=text)
     asked = parser.parse_args(arguments)
-    if asked.to.exists():
-        raise ConfigError.of("to", str(asked.to), "a file that does not exist yet")
+    check_new_file(asked.to, ".html")
 
     from fedhm_jax.comparison import runs_page
 

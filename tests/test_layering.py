@@ -9,7 +9,8 @@ import fedhm_jax
 ROOT = Path(fedhm_jax.__file__).parent
 DOCS = Path(__file__).parents[1] / "docs"
 FLOORS = [
-    {"errors", "files", "page", "score", "tree"},
+    {"errors"},
+    {"files", "page", "score", "tree"},
     {"config", "data", "lowrank", "server"},
     {"layers", "results"},
     {"models", "reporting", "tasks", "trackers"},

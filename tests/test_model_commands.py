@@ -113,9 +113,14 @@ def test_an_exported_file_is_the_model_of_its_name(finished: SimulationResult, t
         ),
         ("predict {run} x.png --model f2", "model is 'f2', but must be one of 'global', 'f1', 'f4'"),
         ("predict nowhere x.png", "run is 'nowhere', but must be the folder of a finished run"),
-        ("export nowhere --to x", "run is 'nowhere', but must be the folder of a finished run"),
-        ("export {run} --model f2 --to x", "model is 'f2', but must be one of 'global', 'f1', 'f4'"),
-        ("export {run} --to {run}/config.toml", "config.toml', but must be a file that does not exist yet"),
+        ("export nowhere --to x.safetensors", "run is 'nowhere', but must be the folder of a finished run"),
+        ("export {run} --model f2 --to x.safetensors", "model is 'f2', but must be one of 'global', 'f1', 'f4'"),
+        (
+            "export {run} --to {run}/models/global.safetensors",
+            "global.safetensors', but must be a file that does not exist yet",
+        ),
+        ("export nowhere --to x", "to is 'x', but must be a file whose name ends in .safetensors"),
+        ("export {run} --to {run}/config.toml", "config.toml', but must be a file whose name ends in .safetensors"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(
@@ -131,7 +136,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
 def test_a_place_that_cannot_be_written_to_exits_with_1(
     finished: SimulationResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["export", str(finished.folder), "--to", str(tmp_path / "no" / "file")]) == 1
+    assert main(["export", str(finished.folder), "--to", str(tmp_path / "no" / "file.safetensors")]) == 1
     assert "could not be written to" in capsys.readouterr().err
 
 

@@ -219,6 +219,7 @@ def test_the_command_line_writes_a_page_of_runs(finished, tmp_path, capsys):
     assert all(f"<td>{folder}</td>" in text for folder in folders)
     for arguments, sentence in (
         ([folders[0], "--to", str(page)], "must be a file that does not exist yet"),
+        (["nowhere", "--to", str(tmp_path / "b.pdf")], "b.pdf', but must be a file whose name ends in .html"),
         ([folders[0], folders[0], "--to", str(tmp_path / "b.html")], "must be named once"),
         ([str(tmp_path), "--to", str(tmp_path / "b.html")], "must be the folder of a finished run"),
     ):
