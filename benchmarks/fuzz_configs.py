@@ -186,7 +186,7 @@ _SELDOM = {
         "data.holdout",
     ),
     *("partition.min_samples", "model.name", "model.full_rank_blocks", "model.init"),
-    *("model.width", "model.depth", "model.heads", "tiers.shares", "tiers.counts"),
+    *("model.width", "model.depth", "model.heads", "tiers.shares", "tiers.counts", "tiers.of_client"),
     *(
         "strategy.builder",
         "strategy.widths",
@@ -285,6 +285,7 @@ _SENSIBLE: Mapping[str, Callable[[_Around], Any]] = {
     "tiers.rank_factors": lambda _: _RANK_FACTORS,
     "tiers.shares": lambda around: (None, (1 / around.tiers,) * around.tiers, (1.0, *(0.0,) * (around.tiers - 1))),
     "tiers.counts": lambda around: (None, (around.clients, *(0,) * (around.tiers - 1))),
+    "tiers.of_client": lambda around: (None, tuple(client % around.tiers for client in range(around.clients))),
     "strategy.builder": lambda around: (None, f"{around.scratch}/nowhere.py:build"),
     "strategy.temperature": lambda _: (1.0, 0.1, 100.0),
     "strategy.widths": lambda around: (None, tuple(0.7**tier for tier in range(around.tiers))),

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+_LONG = 24
+"""Entries of a list that an error still shows in full: more than there are strategies."""
+
 
 class ConfigError(ValueError):
     """A value the simulator cannot run with.
@@ -26,8 +29,25 @@ class ConfigError(ValueError):
         Returns:
             The exception, ready to raise.
         """
-        shown = value if isinstance(value, int | float) else repr(value)
-        return cls(f"{field} is {shown}, but must be {allowed}")
+        return cls(f"{field} is {shown(value)}, but must be {allowed}")
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it; of a long list only how it begins.
+
+    Args:
+        value: of a field.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> shown("cnn"), shown((1, 2)), shown((0, 1, 2, 3) * 10)
+        ("'cnn'", '(1, 2)', '(0, 1, 2, 3, 0, 1, ... of 40 entries)')
+    """
+    if isinstance(value, list | tuple) and len(value) > _LONG:
+        return f"({', '.join(map(repr, value[:6]))}, ... of {len(value)} entries)"
+    return str(value) if isinstance(value, int | float) else repr(value)
 
 
 class DivergedError(RuntimeError):

@@ -105,6 +105,7 @@ def centralised(config: SimulationConfig, samples: int, clients: int) -> Simulat
             config.tiers,
             shares=None,
             counts=(1, *[0] * (len(config.tiers.rank_factors) - 1)),
+            of_client=None,
             assignment="fixed",
         ),
         strategy=StrategyConfig(name="fedavg", classifier_rows=config.strategy.classifier_rows),

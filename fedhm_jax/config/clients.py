@@ -41,11 +41,14 @@ def check_clients(config: SimulationConfig, clients: int) -> None:
         Traceback (most recent call last):
         fedhm_jax.errors.ConfigError: server.cohort_size is 9, but must be at most the number of clients (8)
     """
-    privacy, counts, cohort_size = config.privacy, config.tiers.counts, config.server.cohort_size
+    privacy, tiers, cohort_size = config.privacy, config.tiers, config.server.cohort_size
     if privacy.noise_multiplier is not None and privacy.delta is not None and not 0 < privacy.delta < 1 / clients:
         allowed = f"above 0 and below 1 / the number of clients ({clients}) when privacy.noise_multiplier is set"
         raise ConfigError.of("privacy.delta", privacy.delta, allowed)
-    if counts is not None and sum(counts) != clients:
-        raise ConfigError.of("tiers.counts", counts, f"integers that sum to the number of clients ({clients})")
+    if tiers.counts is not None and sum(tiers.counts) != clients:
+        raise ConfigError.of("tiers.counts", tiers.counts, f"integers that sum to the number of clients ({clients})")
+    if tiers.of_client is not None and len(tiers.of_client) != clients:
+        allowed = f"one tier for each client ({clients}), not {len(tiers.of_client)} of them"
+        raise ConfigError.of("tiers.of_client", tiers.of_client, allowed)
     if cohort_size is not None and cohort_size > clients:
         raise ConfigError.of("server.cohort_size", cohort_size, f"at most the number of clients ({clients})")

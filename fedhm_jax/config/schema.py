@@ -6,7 +6,7 @@ Checking lives in `fedhm_jax.config.validation`; reading and writing files in `f
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 
 def _as_paths(section: object, *names: str) -> None:
@@ -107,8 +107,16 @@ class TiersConfig:
     """Share of the clients in each tier, summing to 1; equal shares if unset. Not together with counts."""
     counts: tuple[int, ...] | None = None
     """Number of clients in each tier, summing to the number of clients. Not together with shares."""
+    of_client: tuple[int, ...] | None = None
+    """Tier of each client by the client's number, 0 for the first of rank_factors; if unset, drawn from server.seed. Not together with shares or counts."""
     assignment: Literal["fixed", "dynamic"] = "fixed"
     """fixed: a client keeps its tier. dynamic: a sampled client draws its tier anew every round, with the tiers' shares."""
+
+    def __post_init__(self) -> None:
+        # where tiers are computed they are a list or an array
+        given: Any = self.of_client
+        given = given.tolist() if hasattr(given, "tolist") else given
+        object.__setattr__(self, "of_client", tuple(given) if isinstance(given, list) else given)
 
 
 @dataclass(frozen=True)

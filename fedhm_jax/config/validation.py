@@ -189,6 +189,7 @@ _RULES: tuple[_Rule, ...] = (
     ),
     *_not_negative("strategy.distillation"),
     _Rule("tiers.counts", lambda counts: min(counts, default=0) >= 0, "integers of at least 0"),
+    _Rule("tiers.of_client", lambda tiers: min(tiers, default=0) >= 0, "integers of at least 0"),
     *_positive("strategy.temperature", "local.learning_rate", "server.learning_rate", "devices.deadline"),
     *_positive("local.clip", "aggregation.clip", "aggregation.reject", "privacy.noise_multiplier"),
     _Rule("aggregation.trim", lambda share: 0 <= share < 0.5, "a number of at least 0 and below 0.5"),
@@ -395,6 +396,21 @@ _RELATIONS: tuple[_Relation, ...] = (
         "tiers.counts",
         lambda config: config.tiers.counts is None or len(config.tiers.counts) == len(config.tiers.rank_factors),
         "one count per tier (tiers.rank_factors is {config.tiers.rank_factors})",
+    ),
+    _Relation(
+        "tiers.of_client",
+        lambda config: config.tiers.of_client is None or config.tiers.shares is config.tiers.counts is None,
+        "unset when tiers.shares or tiers.counts is given",
+    ),
+    _Relation(
+        "tiers.of_client",
+        lambda config: config.tiers.of_client is None or config.tiers.assignment == "fixed",
+        "unset unless tiers.assignment is 'fixed' (tiers.assignment is {config.tiers.assignment!r})",
+    ),
+    _Relation(
+        "tiers.of_client",
+        lambda config: max(config.tiers.of_client or (0,)) < len(config.tiers.rank_factors),
+        "numbers of tiers, from 0 to the number of tiers less one (tiers.rank_factors is {config.tiers.rank_factors})",
     ),
     _Relation(
         "strategy.widths",

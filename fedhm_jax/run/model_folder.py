@@ -18,6 +18,7 @@ from fedhm_jax.files import writing
 from fedhm_jax.models import Network
 from fedhm_jax.reporting import FinishedRun, is_finished, read_run
 from fedhm_jax.results import SimulationResult
+from fedhm_jax.run.cohort_preparation import tiers_of
 from fedhm_jax.run.handed_over import HandedOver, names_of, refuse_others
 from fedhm_jax.run.model_file import ModelFile, from_tensors, read_model_file, write_model_file
 from fedhm_jax.run.model_inputs import inputs_from
@@ -26,7 +27,6 @@ from fedhm_jax.run.preparation import module_of
 from fedhm_jax.run.strategy_preparation import build_setting, build_strategy, chosen_builder
 from fedhm_jax.run.traced_program import prediction_digest, refuse_other_program
 from fedhm_jax.run.trained import GLOBAL, Models, TrainedModel, network_and_params
-from fedhm_jax.server import make_tiers
 from fedhm_jax.strategies import Setting, State, Strategy
 from fedhm_jax.tasks import CLASSIFICATION
 from fedhm_jax.tree import Params
@@ -159,7 +159,7 @@ def _method(
     outputs, inputs = loads(about["classes"]), inputs_from(about).batch
     module = module_of(config, inputs, outputs, model)
     variables = check_model(module, inputs, outputs)
-    tiers = make_tiers(config.tiers.rank_factors, config.tiers.shares, config.tiers.counts)
+    tiers = tiers_of(config.tiers)
     # No prediction depends on the task, and of samples without classes no classifier's rows are anybody's own.
     task = CLASSIFICATION._replace(has_classes="image_shape" in about)
     setting = build_setting(config, module, inputs, variables, tiers, task, mean_samples=1.0)

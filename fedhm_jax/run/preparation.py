@@ -24,6 +24,7 @@ from fedhm_jax.engine import (
 )
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.results import RunPlan, TierCost
+from fedhm_jax.run.cohort_preparation import CohortSampling, clients_by_tier, sampling_of, tiers_of
 from fedhm_jax.run.data_preparation import build_dataset, deal, notices_of
 from fedhm_jax.run.handed_over import NOTHING, HandedOver, names_of, qualified_name
 from fedhm_jax.run.learning import (
@@ -51,27 +52,11 @@ from fedhm_jax.server import (
     DeviceProfile,
     MergeRule,
     PrivacyAccount,
-    Tier,
-    assign_tiers,
     client_seconds,
-    cohort_capacities,
-    make_tiers,
     samples_trained,
-    tier_sizes,
 )
 from fedhm_jax.strategies import Setting, State, Strategy
 from fedhm_jax.tree import Params
-
-
-class CohortSampling(NamedTuple):
-    """Arguments of `fedhm_jax.server.cohort.sample_cohort` that stay the same all run long; see there."""
-
-    sizes: np.ndarray
-    tier_of_client: np.ndarray | None
-    shares: tuple[float, ...]
-    capacities: tuple[int, ...]
-    cohort_size: int
-    seed: int
 
 
 class RunParts(NamedTuple):
@@ -164,11 +149,11 @@ def check_run(config: SimulationConfig, given: HandedOver = NOTHING) -> RunParts
     model = module_of(config, learning.inputs, learning.outputs, given.model)
     variables = check_model(model, learning.inputs, learning.outputs)
     first_params = initial_params(config.model, given.init, variables["params"])
-    tiers = make_tiers(config.tiers.rank_factors, config.tiers.shares, config.tiers.counts)
-    sampling = _sampling(config, tiers, np.array([len(part) for part in dealt]), tier_seed, cohort_seed)
+    tiers = tiers_of(config.tiers)
+    sampling = sampling_of(config, tiers, np.array([len(part) for part in dealt]), tier_seed, cohort_seed)
     check_samples(config.local, sampling.sizes, sampling.cohort_size)
     mesh = client_mesh(config.server.devices, sampling.cohort_size)
-    clients, mean_samples = _clients_by_tier(tiers, sampling), float(sampling.sizes.mean())
+    clients, mean_samples = clients_by_tier(tiers, sampling), float(sampling.sizes.mean())
     setting = build_setting(config, model, learning.inputs, variables, tiers, learning.task, mean_samples, clients)
     metrics = metrics_of(setting, learning, config.evaluation.worst_client)
     method = build_strategy(config, setting, builder)
@@ -320,14 +305,6 @@ def _first_state(strategy: Strategy[State], setting: Setting, key: jax.Array, pa
     return strategy.init(params, jax.random.fold_in(key, 1))
 
 
-def _clients_by_tier(tiers: Sequence[Tier], sampling: CohortSampling) -> list[float]:
-    """Number of registered clients of each tier; the expected number where tiers are drawn anew."""
-    clients = len(sampling.sizes)
-    if sampling.tier_of_client is None:
-        return [tier.share * clients for tier in tiers]
-    return tier_sizes(tiers, clients).tolist()
-
-
 def client_seconds_of(config: SimulationConfig, costs: Sequence[TierCost], sizes: np.ndarray) -> np.ndarray:
     """Simulated seconds of every client's round in every tier.
 
@@ -354,20 +331,4 @@ def client_seconds_of(config: SimulationConfig, costs: Sequence[TierCost], sizes
             )
             for profile, cost in zip(profiles, costs, strict=True)
         ]
-    )
-
-
-def _sampling(
-    config: SimulationConfig, tiers: Sequence[Tier], sizes: np.ndarray, tier_seed: int, cohort_seed: int
-) -> CohortSampling:
-    server, clients = config.server, len(sizes)
-    dynamic = config.tiers.assignment == "dynamic"
-    drawn = server.cohort_size if server.cohort_size is not None else max(round(server.participation * clients), 1)
-    return CohortSampling(
-        sizes=sizes,
-        tier_of_client=None if dynamic else assign_tiers(tiers, clients, tier_seed),
-        shares=tuple(tier.share for tier in tiers),
-        capacities=cohort_capacities(tiers, clients, drawn, dynamic),
-        cohort_size=drawn,
-        seed=cohort_seed,
     )

@@ -31,7 +31,7 @@ from fedhm_jax.config import (
 )
 from fedhm_jax.data import Images
 from fedhm_jax.engine import show_cores
-from fedhm_jax.errors import ConfigError
+from fedhm_jax.errors import ConfigError, shown
 from fedhm_jax.reporting import is_finished
 from fedhm_jax.run.checkpoint import Checkpoint, DamagedCheckpoint, checkpoints, read_checkpoint, read_manifest
 from fedhm_jax.run.preparation import Run
@@ -99,7 +99,7 @@ def find_start(resume: Path | str, config: SimulationConfig | None = None) -> St
     check_config(replace(config, output=replace(config.output, folder=None)))
     show_cores(config.server.devices)
     for name, now, then in _differences(config, stored):
-        raise ConfigError.of(name, now, f"{then!r}, as in the run that is resumed")
+        raise ConfigError.of(name, now, f"{shown(then)}, as in the run that is resumed")
     if place is None:
         _refuse_lost_checkpoints(folder)
         return Start(config, None, finished=False, handed_over=read_handed_over(folder / "config.toml"))
@@ -245,7 +245,7 @@ def _problem(place: Path, config: SimulationConfig) -> str | None:
         if here != (then := fingerprint["environment"].get(name)):
             return f"was written with {name} {then}, but here it is {here}"
     for name, now, then in _differences(config, config_from_dict(fingerprint["config"])):
-        return f"was written with {name} {then!r}, but now it is {now!r}"
+        return f"was written with {name} {shown(then)}, but now it is {shown(now)}"
     if config.server.rounds < manifest["round"]:
         return f"has finished {manifest['round']} rounds, more than server.rounds, which is {config.server.rounds}"
     return None

@@ -45,6 +45,8 @@ WRONG_TYPES = [
     ("tiers.rank_factors", (1.0, "2"), "a tuple of finite numbers"),
     ("tiers.rank_factors", (1.0, float("inf")), "a tuple of finite numbers"),
     ("tiers.counts", (5.0, 5.0, 5.0, 5.0), "a tuple of integers or None"),
+    ("tiers.of_client", (0, 1.0), "a tuple of integers or None"),
+    ("tiers.of_client", 3, "a tuple of integers or None"),
     ("strategy.widths", [1.0, 0.64, 0.5, 0.35], "a tuple of finite numbers or None"),
     ("strategy.budget", "flops", "one of 'parameters', 'bytes', 'macs'"),
     ("local.milestones", (1, True), "a tuple of integers"),
@@ -96,6 +98,14 @@ WRONG_VALUES = [
     ("tiers.counts", (21, 0, 0, -1), "integers of at least 0"),
     ("tiers.counts", (10, 10), "one count per tier (tiers.rank_factors is (1.0, 2.0, 4.0, 8.0))"),
     ("tiers.counts", (5, 5, 5, 4), "integers that sum to the number of clients (20)"),
+    ("tiers.of_client", (0, -1), "integers of at least 0"),
+    (
+        "tiers.of_client",
+        (0, 4),
+        "numbers of tiers, from 0 to the number of tiers less one (tiers.rank_factors is (1.0, 2.0, 4.0, 8.0))",
+    ),
+    ("tiers.of_client", (0, 1, 2), "one tier for each client (20), not 3 of them"),
+    ("tiers.of_client", (), "one tier for each client (20), not 0 of them"),
     *(
         ("strategy.widths", widths, "one or more numbers above 0 and at most 1, strictly decreasing")
         for widths in ((), (0.35, 0.5, 0.64, 1.0), (1.0, 0.5, 0.5, 0.35), (1.1, 0.5, 0.4, 0.3), (1.0, 0.5, 0.3, 0.0))
@@ -200,6 +210,13 @@ def test_a_field_that_needs_another_one_says_so() -> None:
         ),
         "tiers.counts is (5, 5, 5, 5), but must be unset when tiers.shares is given "
         "(tiers.shares is (0.25, 0.25, 0.25, 0.25))": changed(tiers__shares=(0.25,) * 4, tiers__counts=(5,) * 4),
+        "tiers.of_client is (0, 1), but must be unset when tiers.shares or tiers.counts is given": changed(
+            tiers__of_client=(0, 1), tiers__counts=(5,) * 4
+        ),
+        "tiers.of_client is (0, 1), but must be unset unless tiers.assignment is 'fixed' (tiers.assignment is "
+        "'dynamic')": changed(tiers__of_client=(0, 1), tiers__assignment="dynamic"),
+        "tiers.of_client is (0, 0, 0, 0, 0, 0, ... of 30 entries), but must be one tier for each client (20), not 30 "
+        "of them": changed(tiers__of_client=(0,) * 30),
     }
     for sentence, config in cases.items():
         with pytest.raises(ConfigError) as caught:
@@ -214,6 +231,7 @@ def test_a_field_that_needs_another_one_says_so() -> None:
         changed(local__learning_rate=1, local__weight_decay=0, local__momentum=0),  # an integer is fine for a float
         changed(tiers__rank_factors=(2, 4, 8, 12), tiers__shares=(0.7, 0.1, 0.1, 0.1)),
         SimulationConfig(tiers=TiersConfig((1.0, 3.0), counts=(0, 7)), partition=PartitionConfig(clients=7)),
+        SimulationConfig(tiers=TiersConfig((1.0, 3.0), of_client=(1, 0, 1)), partition=PartitionConfig(clients=3)),
         SimulationConfig(partition=PartitionConfig(clients=1)),  # fewer clients than tiers
         changed(tiers__shares=(1 / 3, 1 / 3, 1 / 3, 0)),
         changed(local__schedule="step", local__milestones=(100, 150), local__decay_rate=1),

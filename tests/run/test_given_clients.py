@@ -27,6 +27,7 @@ from fedhm_jax import (
 from fedhm_jax.cli import main
 from fedhm_jax.run import check_run, simulate_together
 from fedhm_jax.run.handed_over import HandedOver
+from fedhm_jax.server.cohort import sample_cohort
 
 OWNERS = np.array(["ann", "bob", "cem", "ann", "bob"] * 6)
 """Twelve samples of ann, twelve of bob, six of cem."""
@@ -121,6 +122,40 @@ def test_all_seeds_get_the_lists(natural):
         assert np.allclose(one, other, atol=1e-5)
     assert first.config.partition == second.config.partition == PartitionConfig("given", clients=3)
     assert not same(first.params, second.params)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_client_is_of_the_tier_that_is_said(seed):
+    tiers = TiersConfig((1.0, 2.0, 4.0), of_client=np.array([2, 0, 2]))
+    server = replace(CONFIG.server, seed=seed)
+    parts = check_run(replace(NATURAL, tiers=tiers, server=server), HandedOver(tiny()))
+    assert parts.plan.tier_of_client.tolist() == [2, 0, 2]
+    assert [cost.clients for cost in parts.plan.costs] == [1, 0, 2]
+    cohort = sample_cohort(0, **parts.sampling._asdict())
+    # ann and bob have twelve samples each, cem six
+    assert [ids.tolist() for ids in cohort.clients] == [[1], [], [0, 2]]
+    assert parts.notices == ("no client is of tier f2: 3 are dealt out to 3 tiers",)
+
+
+def test_saying_the_tiers_that_would_be_drawn_changes_nothing():
+    drawn = check_run(replace(NATURAL, tiers=replace(NATURAL.tiers, counts=(2, 1))), HandedOver(tiny()))
+    said = replace(NATURAL, tiers=replace(NATURAL.tiers, of_client=drawn.plan.tier_of_client.tolist()))
+    parts = check_run(said, HandedOver(tiny()))
+    assert same(parts.sampling, drawn.sampling)
+    assert parts.plan.costs == drawn.plan.costs
+
+
+def test_a_run_does_not_go_on_with_other_tiers(given):
+    result, _ = given
+    begun = read_config(result.folder / "config.toml")
+    with pytest.raises(ConfigError) as refused:
+        simulate(
+            replace(begun, tiers=replace(begun.tiers, of_client=(0, 1, 0))),
+            data=tiny(None),
+            partition=LISTS,
+            resume=result.folder,
+        )
+    assert str(refused.value) == "tiers.of_client is (0, 1, 0), but must be None, as in the run that is resumed"
 
 
 def test_who_is_left_out_is_said_before_the_first_round():
