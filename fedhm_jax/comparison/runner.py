@@ -2,6 +2,7 @@
 
 import os
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 from flax import linen as nn
 
 from fedhm_jax.comparison.builders import builder_of, builder_source
+from fedhm_jax.comparison.extension import refuse_other_study
 from fedhm_jax.comparison.handed_over import keep, refuse_others
 from fedhm_jax.comparison.jobs import Job, Plan, final_jobs, run_folder, trial_jobs
 from fedhm_jax.comparison.local_only import LOCAL_ONLY
@@ -19,7 +21,7 @@ from fedhm_jax.comparison.progress import study_progress
 from fedhm_jax.comparison.report import write_comparison
 from fedhm_jax.comparison.study import Study, StudyResult, StudyRun, Trial
 from fedhm_jax.comparison.study_checks import about, check_study
-from fedhm_jax.comparison.study_file import builder_name, portable, read_study, study_to_toml
+from fedhm_jax.comparison.study_file import builder_name, portable, read_study, study_from_dict, study_to_toml
 from fedhm_jax.comparison.tuning import chosen_points, judge
 from fedhm_jax.config import DataConfig, OutputConfig, PartitionConfig, SimulationConfig, check_config
 from fedhm_jax.data import AnyData
@@ -46,6 +48,8 @@ def compare(
     progress: bool = False,
 ) -> StudyResult:
     """Runs a study and writes its report; finished runs of an earlier call are not run again.
+
+    Seeds, strategies and settings may be added from call to call; what would change finished runs is refused.
 
     The folder receives ``study.toml``, a folder for every run under ``trials/`` and ``runs/`` (as `simulate` leaves
     it), ``builders/`` with the text of one's own, and ``report.md``, ``report.html``, ``results.csv`` and ``figures/``.
@@ -187,14 +191,16 @@ def _check(jobs: Sequence[Job]) -> None:
 
 
 def _open(study: Study, folder: Path, given: HandedOver) -> None:
-    """Makes the folder, or makes sure that it holds this study."""
+    """Makes the folder, or makes sure that all it holds is part of this study."""
     wanted, file = study_to_toml(study), folder / "study.toml"
     if folder.exists() and not folder.is_dir():
         raise ConfigError.of("folder", str(folder), "a folder, not a file")
     if file.exists():
         # As studies, not as texts: a field that did not exist yet when the file was written has its default value.
-        if study_to_toml(read_study(file)) != wanted:
-            raise ConfigError.of("folder", str(folder), "another folder, for its study.toml is not this study")
+        then = read_study(file)
+        if study_to_toml(then) != wanted:
+            refuse_other_study(study_from_dict(tomllib.loads(wanted)), then, folder)
+            _write(file, wanted)
         return
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError.of("folder", str(folder), "a new folder, or one with this study's study.toml")

@@ -13,17 +13,21 @@ from fedhm_jax import (
     DevicesConfig,
     LocalConfig,
     ModelConfig,
+    OutputConfig,
     PartitionConfig,
     ServerConfig,
     SimulationConfig,
     StrategyConfig,
     Study,
     TiersConfig,
+    Variant,
     compare,
     read_study,
+    write_config,
 )
 from fedhm_jax.cli import main
 from fedhm_jax.comparison import runner
+from fedhm_jax.comparison.extension import refuse_other_study
 from fedhm_jax.comparison.finished_runs import runs_page, side_by_side
 from fedhm_jax.comparison.numbers import bounds, score_spreads
 
@@ -227,17 +231,72 @@ def test_the_command_line_writes_a_page_of_runs(finished, tmp_path, capsys):
         assert sentence in capsys.readouterr().err
 
 
+def test_what_is_added_runs_with_the_rates_that_were_chosen(copy, monkeypatch):
+    asked = []
+
+    def simulate_together(configs, given, **_):
+        """What the runs say is no matter here."""
+        for config in configs:
+            asked.append((config.strategy.name, config.server.seed, config.local.learning_rate, config.local.epochs))
+            shutil.copytree(copy / "runs/iid/fedavg/seed-0", config.output.folder)
+            write_config(replace(config, output=OutputConfig()), config.output.folder / "config.toml")
+
+    monkeypatch.setattr(runner, "simulate_together", simulate_together)
+    monkeypatch.setattr(runner, "write_comparison", lambda *_: None)
+    before = {file: file.stat().st_mtime_ns for kind in ("runs", "trials") for file in (copy / kind).rglob("*.*")}
+    long = Variant("long", {"strategy.name": "fedavg", "local.epochs": 2}, grid={"local.learning_rate": ()})
+    study = replace(STUDY, seeds=(0, 7, 1), strategies=("fedhm", long, "fedavg"), name="More", reference="long")
+    assert [(run.strategy, run.seed) for run in compare(study, copy).runs] == [
+        (strategy, seed) for strategy in ("fedhm", "long", "fedavg") for seed in (0, 7, 1)
+    ]
+    rate = SMALL.local.learning_rate
+    assert asked == [("fedhm", 7, 0.05, 1), *(("fedavg", seed, rate, 2) for seed in (0, 7, 1)), ("fedavg", 7, 0.05, 1)]
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    assert read_study(copy / "study.toml") == study
+    # and what was added is a part of the study from now on
+    with pytest.raises(ConfigError, match=r"^seeds is \(0, 1\), but must be a list with 7, as in the study that "):
+        compare(STUDY, copy)
+
+
+LONGER = replace(SMALL, server=replace(SMALL.server, rounds=3))
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"seeds": (0, 1, 2)}, "another folder, for its study.toml is not this study"),
-        ({"settings": {"iid": replace(SMALL, server=replace(SMALL.server, rounds=3))}}, "study.toml is not this study"),
+        ({"seeds": (0, 2)}, r"^seeds is \(0, 2\), but must be a list with 1, as in the study that "),
+        ({"strategies": ("fedhm",)}, r"^strategies is \('fedhm',\), but must be a list with fedavg,"),
+        ({"settings": {"other": SMALL}}, r"^settings is \('other',\), but must be a list with iid,"),
+        ({"settings": {"iid": LONGER, "other": SMALL}}, r"^settings.iid.server.rounds is 3, but must be 2,"),
+        (
+            {"strategies": ("fedavg", Variant("fedhm", {"local.epochs": 2}))},
+            r"^strategies.fedhm.local.epochs is 2, but must be unset,",
+        ),
+        (
+            {"learning_rates": (0.05, 0.1)},
+            r"^strategies.fedhm.grid.local.learning_rate is \(0.05, 0.1\), but must be \(1e-06, 0.05, 1000000.0\),",
+        ),
+        ({"grid": {"local.proximal": (0.0,)}}, r"^strategies.fedhm.grid.local.proximal is .* must be unset,"),
+        ({"tuning_rounds": None}, r"^tuning_rounds is None, but must be 3,"),
+        ({"tuning_samples": 50}, r"^tuning_samples is 50, but must be 60,"),
     ],
 )
-def test_a_folder_of_another_study_is_refused(finished, change, sentence):
+def test_what_finished_runs_depend_on_stays(change, sentence):
+    with pytest.raises(ConfigError, match=f"{sentence}.* seeds, strategies and settings may be added") as raised:
+        refuse_other_study(replace(STUDY, **change), STUDY, Path("runs/a"))
+    assert "\n" not in str(raised.value)
+
+
+def test_tuning_is_no_matter_where_nothing_was_tuned():
+    plain = replace(STUDY, learning_rates=())
+    tuned = Variant("tuned", {"strategy.name": "fedhm"}, grid={"local.epochs": (1, 2)})
+    refuse_other_study(replace(plain, strategies=(*STUDY.strategies, tuned), tuning_rounds=9), plain, Path("runs/a"))
+
+
+def test_a_folder_of_another_study_is_refused(finished):
     before = (finished.folder / "study.toml").read_bytes()
-    with pytest.raises(ConfigError, match=sentence):
-        compare(replace(STUDY, **change), finished.folder)
+    with pytest.raises(ConfigError, match=r"^settings\.iid\.server\.rounds is 3"):
+        compare(replace(STUDY, settings={"iid": LONGER}), finished.folder)
     assert (finished.folder / "study.toml").read_bytes() == before
 
 
@@ -249,7 +308,7 @@ def test_a_study_written_before_a_field_existed_goes_on(copy, monkeypatch):
     file.write_text(text.replace("dropout = 0.0\n", ""))
     assert len(compare(STUDY, copy).runs) == 4
     other = replace(SMALL, devices=DevicesConfig(dropout=0.1))
-    with pytest.raises(ConfigError, match="not this study"):
+    with pytest.raises(ConfigError, match=r"^settings\.iid\.devices\.dropout is 0\.1, but must be 0\.0"):
         compare(replace(STUDY, settings={"iid": other}), copy)
 
 
