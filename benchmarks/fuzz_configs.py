@@ -13,6 +13,8 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 
 import numpy as np
 import optax
+import pyarrow
+import pyarrow.parquet
 from hypothesis import strategies as st
 
 from fedhm_jax import (
@@ -120,16 +122,18 @@ def write_arrays(scratch: Path) -> None:
 
 
 def write_texts(scratch: Path) -> None:
-    """The text and the JSON lines that configs may name: of two speakers, a few hundred characters each."""
+    """The text, JSON lines and table that configs may name: of two speakers, a few hundred characters each."""
     said = {"ANN": "to be or not to be, " * 20, "BOB": "that is the question. " * 20}
     (scratch / _PLAY).write_text("".join(f"{speaker}:\n{text}\n\n" for speaker, text in said.items()))
     (scratch / _LINES).write_text(
         "".join(json.dumps({"text": text, "by": speaker}) + "\n" for speaker, text in said.items())
     )
+    table = pyarrow.table({"text": list(said.values()), "by": list(said)})
+    pyarrow.parquet.write_table(table, scratch / _TABLE)
 
 
 _OWN_CLIENTS = 4
-_ARRAYS, _PLAY, _LINES = "small.npz", "small.txt", "small.jsonl"
+_ARRAYS, _PLAY, _LINES, _TABLE = "small.npz", "small.txt", "small.jsonl", "small.parquet"
 
 
 @st.composite
@@ -156,7 +160,7 @@ def configs(draw: st.DrawFn, scratch: Path) -> SimulationConfig:
     around = _Around(len(config.tiers.rank_factors), clients, scratch)
     for field in FIELDS:
         share = 0.08 if field.path in _SELDOM else 0.3
-        if field.path in _OF_TEXT and config.data.name not in ("text", "jsonl"):
+        if field.path in _OF_TEXT and config.data.name not in ("text", "jsonl", "huggingface"):
             share = 0.02
         if field.path not in ("tiers.rank_factors", "partition.clients") and chance.random() < share:
             config = field.put(config, draw(_sensible(field, around)))
@@ -251,10 +255,10 @@ def _optimizers() -> tuple[str, ...]:
 
 
 _SENSIBLE: Mapping[str, Callable[[_Around], Any]] = {
-    "data.name": lambda _: ("digits", "npz", "folder", "cifar10", "mnist", "text", "jsonl"),
+    "data.name": lambda _: ("digits", "npz", "folder", "cifar10", "mnist", "text", "jsonl", "huggingface"),
     "data.data_dir": lambda around: (
         None,
-        *(around.scratch / name for name in ("nowhere", _ARRAYS, _PLAY, _LINES)),
+        *(around.scratch / name for name in ("nowhere", _ARRAYS, _PLAY, _LINES, _TABLE)),
     ),
     "data.train_split": lambda _: ("train", "test"),
     "data.test_split": lambda _: ("test", "train"),

@@ -21,11 +21,11 @@ class DataConfig:
     """Which images or text the clients learn from."""
 
     name: str = "digits"
-    """"digits" (embedded), "npz" (arrays in the file data_dir), "folder" (images in data_dir/<split>/<class>/ or data_dir/<split>/<client>/<class>/), "text" (a text file, or a folder of .txt files), "jsonl" (a file of JSON lines), or any TFDS image-classification name, such as "cifar10"."""
+    """"digits" (embedded), "npz" (arrays in the file data_dir), "folder" (images in data_dir/<split>/<class>/ or data_dir/<split>/<client>/<class>/), "text" (a text file, or a folder of .txt files), "jsonl" (a file of JSON lines), "huggingface" (a text set that the library datasets saved to disk, or Parquet files), or any TFDS image-classification name, such as "cifar10"."""
     data_dir: Path | None = None
-    """Folder of the prepared TFDS data sets, or of the images when name is "folder", or the file of the arrays when name is "npz", or the file or folder of the text when name is "text" or "jsonl"; TFDS's own default if unset."""
+    """Folder of the prepared TFDS data sets, or of the images when name is "folder", or the file of the arrays when name is "npz", or the file or folder of the text when name is "text", "jsonl" or "huggingface"; TFDS's own default if unset."""
     train_split: str = "train"
-    """Split that is dealt out to the clients."""
+    """Split that is dealt out to the clients; of a text (huggingface), whose ends are for the test, the one that is read."""
     test_split: str = "test"
     """Split that every model is evaluated on."""
     train_samples: int | None = None
@@ -40,17 +40,17 @@ class DataConfig:
     """Feature of a TFDS set, or array of an npz file, that says which client a training sample is of (natural partition); if unset, an npz file's array "client", if it has one."""
 
     window: int = 64
-    """Tokens that a sample of a text predicts, each from those before it in the window (text, jsonl)."""
+    """Tokens that a sample of a text predicts, each from those before it in the window (text, jsonl, huggingface)."""
     test_share: float = 0.1
-    """Share of the end of every client's text, or of every document without clients, that is held out for the test (text, jsonl)."""
+    """Share of the end of every client's text, or of every document without clients, that is held out for the test (text, jsonl, huggingface)."""
     tokenizer: str = "characters"
-    """What a token of a text is: "characters", "bytes", or the path of a Hugging Face tokenizer.json, which needs pip install "fedhm-jax[text]" (text, jsonl)."""
+    """What a token of a text is: "characters", "bytes", or the path of a Hugging Face tokenizer.json, which needs pip install "fedhm-jax[text]" (text, jsonl, huggingface)."""
     client_pattern: str | None = None
     """Regular expression: a line that it matches begins a text of the client that its first group names (text); if unset, each file of a folder is a client, and a single file has none."""
     text_field: str = "text"
-    """Key of a line's text (jsonl)."""
+    """Key of a line's text (jsonl), or column of the texts (huggingface)."""
     client_field: str | None = None
-    """Key of a line's client (jsonl); no clients if unset."""
+    """Key of a line's client (jsonl), or column of the clients (huggingface); no clients if unset."""
 
     def __post_init__(self) -> None:
         _as_paths(self, "data_dir", "cache_dir")

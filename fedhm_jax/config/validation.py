@@ -293,7 +293,7 @@ _PRIVACY_RELATIONS: tuple[_Relation, ...] = (
 )
 
 
-_TEXTS = ("text", "jsonl")
+_TEXTS = ("text", "jsonl", "huggingface")
 """Values of data.name that stand for text."""
 
 
@@ -314,19 +314,25 @@ _TEXT_RELATIONS: tuple[_Relation, ...] = (
         "where the text is when data.name is {config.data.name!r}",
     ),
     *(
-        _left_as_it_is(f"data.{name}", lambda source: source in _TEXTS, "unless data.name is 'text' or 'jsonl'")
+        _left_as_it_is(
+            f"data.{name}", lambda source: source in _TEXTS, "unless data.name is 'text', 'jsonl' or 'huggingface'"
+        )
         for name in ("window", "test_share", "tokenizer")
     ),
     _left_as_it_is("data.client_pattern", lambda source: source == "text", "unless data.name is 'text'"),
     *(
-        _left_as_it_is(f"data.{name}", lambda source: source == "jsonl", "unless data.name is 'jsonl'")
+        _left_as_it_is(
+            f"data.{name}",
+            lambda source: source in ("jsonl", "huggingface"),
+            "unless data.name is 'jsonl' or 'huggingface'",
+        )
         for name in ("text_field", "client_field")
     ),
-    *(
-        _left_as_it_is(
-            f"data.{name}", lambda source: source not in _TEXTS, "for a text, whose split is data.test_share"
-        )
-        for name in ("train_split", "test_split")
+    _left_as_it_is(
+        "data.train_split", lambda source: source not in ("text", "jsonl"), "for a text, whose split is data.test_share"
+    ),
+    _left_as_it_is(
+        "data.test_split", lambda source: source not in _TEXTS, "for a text, whose split is data.test_share"
     ),
     _Relation(
         "partition.method",

@@ -23,9 +23,10 @@ from fedhm_jax.data.samples import Examples, Images, Windows, normalise, place_i
 from fedhm_jax.data.sources import load_dataset
 from fedhm_jax.data.subsets import hold_out, without_held_out
 from fedhm_jax.data.text import Text, check_text, decode
-from fedhm_jax.data.text_sources import load_text
+from fedhm_jax.data.text_sources import TEXT_SOURCES, load_text
 
 __all__ = [
+    "TEXT_SOURCES",
     "AnyData",
     "ArrayData",
     "Client",

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -129,14 +129,31 @@ def read_json_lines(path: Path, text_field: str = "text", client_field: str | No
     texts = [_value(line, text_field, (str,), "data.text_field", number) for number, line in lines]
     if client_field is None:
         return texts
-    clients: dict[Any, list[str]] = {}
-    for (number, line), text in zip(lines, texts, strict=True):
-        client = _value(line, client_field, (str, int), "data.client_field", number)
-        clients.setdefault(client, []).append(text)
+    clients = [_value(line, client_field, (str, int), "data.client_field", number) for number, line in lines]
     if len({type(client) for client in clients}) > 1:
         allowed = "a key whose values are strings in every line, or integers in every line"
         raise ConfigError.of("data.client_field", client_field, allowed)
-    return {client: "\n".join(own) for client, own in clients.items()}
+    return joined_by_client(texts, clients)
+
+
+def joined_by_client(texts: Iterable[str], clients: Iterable[Any]) -> dict[Any, str]:
+    """Joins each client's texts in their order, a line break between two.
+
+    Args:
+        texts: of all clients.
+        clients: of each text its client's id.
+
+    Returns:
+        The text of each client.
+
+    Example:
+        >>> joined_by_client(["to be", "that is", "or not"], [2, 1, 2])
+        {2: 'to be\\nor not', 1: 'that is'}
+    """
+    joined: dict[Any, list[str]] = {}
+    for client, text in zip(clients, texts, strict=True):
+        joined.setdefault(client, []).append(text)
+    return {client: "\n".join(own) for client, own in joined.items()}
 
 
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

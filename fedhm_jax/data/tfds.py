@@ -44,7 +44,7 @@ def open_tfds(
         >>> open_tfds("cifar1O", None, "train", "test")
         Traceback (most recent call last):
         fedhm_jax.errors.ConfigError: data.name is 'cifar1O', but must be 'digits', 'npz', 'folder', 'text', \
-'jsonl' or a TFDS image-classification set; did you mean 'cifar10'?
+'jsonl', 'huggingface' or a TFDS image-classification set; did you mean 'cifar10'?
     """
     root = None if data_dir is None else data_dir.expanduser()
     with _quiet():
@@ -91,7 +91,7 @@ def _open_builder(name: str, root: Path | None) -> Any:
         known = tfds.list_builders(with_community_datasets=False)
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        allowed = f"'digits', 'npz', 'folder', 'text', 'jsonl' or a TFDS image-classification set{hint}"
+        allowed = f"'digits', 'npz', 'folder', 'text', 'jsonl', 'huggingface' or a TFDS image-classification set{hint}"
         raise ConfigError.of("data.name", name, allowed) from error
     # TFDS signals a wrong version, a broken info file and more with exceptions of many unrelated types.
     except Exception as error:

@@ -8,6 +8,7 @@ import numpy as np
 
 from fedhm_jax.config import DataConfig, PartitionConfig, SimulationConfig, check_types, number_of_clients
 from fedhm_jax.data import (
+    TEXT_SOURCES,
     AnyData,
     ArrayData,
     Dataset,
@@ -73,10 +74,11 @@ def build_dataset(data: DataConfig, handed_over: AnyData | None) -> AnyData:
         ConfigError: the data set is missing, unusable or too small.
     """
     dataset: AnyData
-    if handed_over is None and data.name in ("text", "jsonl"):
+    if handed_over is None and data.name in TEXT_SOURCES:
         dataset = load_text(
             data.name,
             data_dir=data.data_dir,
+            train_split=data.train_split,
             window=data.window,
             test_share=data.test_share,
             tokenizer=data.tokenizer,

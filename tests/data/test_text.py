@@ -393,7 +393,7 @@ def test_files_that_do_not_fit(tmp_path):
         "data.data_dir is unset, but must be where the text is when data.name is 'text'"
     )
     assert refusal(load_text, "words", data_dir=nowhere).startswith(
-        "data.name is 'words', but must be 'text' or 'jsonl'"
+        "data.name is 'words', but must be 'text', 'jsonl' or 'huggingface'"
     )
     assert refusal(load_dataset, "text").startswith("data.name is 'text', but must be ")
     for pattern in ("(", "^nobody$"):
@@ -409,24 +409,24 @@ def test_files_that_do_not_fit(tmp_path):
     [
         (
             {"window": 32},
-            "data.window is 32, but must be 64 unless data.name is 'text' or 'jsonl' (data.name is 'digits')",
+            "data.window is 32, but must be 64 unless data.name is 'text', 'jsonl' or 'huggingface' (data.name is ",
         ),
         (
             {"test_share": 0.2},
-            "data.test_share is 0.2, but must be 0.1 unless data.name is 'text' or 'jsonl' (data.name ",
+            "data.test_share is 0.2, but must be 0.1 unless data.name is 'text', 'jsonl' or 'huggingface' (data.name ",
         ),
-        ({"tokenizer": "bytes"}, "data.tokenizer is 'bytes', but must be 'characters' unless data.name is 'text' or "),
+        ({"tokenizer": "bytes"}, "data.tokenizer is 'bytes', but must be 'characters' unless data.name is 'text', "),
         (
             {"client_pattern": "^A"},
             "data.client_pattern is '^A', but must be unset unless data.name is 'text' (data.name ",
         ),
         (
             {"text_field": "body"},
-            "data.text_field is 'body', but must be 'text' unless data.name is 'jsonl' (data.name ",
+            "data.text_field is 'body', but must be 'text' unless data.name is 'jsonl' or 'huggingface' (data.name ",
         ),
         (
             {"client_field": "by"},
-            "data.client_field is 'by', but must be unset unless data.name is 'jsonl' (data.name ",
+            "data.client_field is 'by', but must be unset unless data.name is 'jsonl' or 'huggingface' (data.name ",
         ),
         (
             {"name": "jsonl", "client_pattern": "^A"},
@@ -437,6 +437,10 @@ def test_files_that_do_not_fit(tmp_path):
         (
             {"name": "text", "train_split": "test"},
             "data.train_split is 'test', but must be 'train' for a text, whose split is data.test_share (data.name is ",
+        ),
+        (
+            {"name": "huggingface", "test_split": "validation"},
+            "data.test_split is 'validation', but must be 'test' for a text, whose split is data.test_share (",
         ),
         (
             {"name": "jsonl", "data_dir": None},
