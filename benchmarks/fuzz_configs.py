@@ -34,6 +34,7 @@ from fedhm_jax import (
 )
 
 BASE = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     partition=PartitionConfig(clients=4, min_samples=2),
     model=ModelConfig(name="mlp", hidden=(16,)),
     tiers=TiersConfig(rank_factors=(1.0, 4.0)),
@@ -64,7 +65,7 @@ _SCENES = (
     replace(BASE, devices=DevicesConfig(flops=(1e6, 1e5), deadline=5.0, dropout=0.3)),
     replace(
         BASE,
-        strategy=StrategyConfig(classifier_rows="all", history=False),
+        strategy=StrategyConfig("fedhm", classifier_rows="all", history=False),
         aggregation=AggregationConfig(clip=1.0),
         privacy=PrivacyConfig(noise_multiplier=1.0),
     ),

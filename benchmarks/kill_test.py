@@ -30,12 +30,14 @@ from fedhm_jax import (
     ServerConfig,
     SimulationConfig,
     SimulationResult,
+    StrategyConfig,
     TiersConfig,
     simulate,
     write_config,
 )
 
 CONFIG = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     data=DataConfig(train_samples=240, test_samples=60),
     partition=PartitionConfig(clients=4),
     model=ModelConfig(name="mlp", hidden=(16,)),

@@ -15,7 +15,7 @@ import numpy as np
 import tyro
 
 from benchmarks.report import RESULTS, Report, ResultTable, show, write
-from fedhm_jax import LocalConfig, ServerConfig, SimulationConfig, TiersConfig, simulate
+from fedhm_jax import LocalConfig, ServerConfig, SimulationConfig, StrategyConfig, TiersConfig, simulate
 
 WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("server.convolution", {"convolution": "gemm"}),
@@ -39,7 +39,10 @@ def measure(rounds: int) -> Iterator[tuple[str, str, float]]:
         Field, value, and the largest difference of a parameter from the run with default settings.
     """
     base = SimulationConfig(
-        tiers=TiersConfig(assignment="dynamic"), local=LocalConfig(epochs=2), server=ServerConfig(rounds=rounds)
+        strategy=StrategyConfig("fedhm"),
+        tiers=TiersConfig(assignment="dynamic"),
+        local=LocalConfig(epochs=2),
+        server=ServerConfig(rounds=rounds),
     )
     default = jax.tree.leaves(simulate(base).params)
     for field, change in WAYS:

@@ -124,6 +124,7 @@ def run(point: Point) -> Measured:
         PartitionConfig,
         ServerConfig,
         SimulationConfig,
+        StrategyConfig,
         dataset_from_arrays,
         simulate,
     )
@@ -137,6 +138,7 @@ def run(point: Point) -> Measured:
     every = min(point.rounds, 50)
     total = every + point.rounds
     config = SimulationConfig(
+        strategy=StrategyConfig("fedhm"),
         partition=PartitionConfig(clients=point.registered),
         model=ModelConfig(name=point.model),  # type: ignore[arg-type]
         local=LocalConfig(epochs=1, batch_size=SAMPLES_PER_CLIENT),

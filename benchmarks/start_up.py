@@ -56,9 +56,18 @@ def run(model: str, tiers: int) -> tuple[float, float, float]:
         Seconds of preparation, of the first round and of the second.
     """
     # Imported here: a parent process that only starts others needs no simulator.
-    from fedhm_jax import ModelConfig, PartitionConfig, ServerConfig, SimulationConfig, TiersConfig, simulate
+    from fedhm_jax import (
+        ModelConfig,
+        PartitionConfig,
+        ServerConfig,
+        SimulationConfig,
+        StrategyConfig,
+        TiersConfig,
+        simulate,
+    )
 
     config = SimulationConfig(
+        strategy=StrategyConfig("fedhm"),
         model=ModelConfig(name=model),  # type: ignore[arg-type]
         partition=PartitionConfig(clients=2 * tiers),
         tiers=TiersConfig(rank_factors=FACTORS[:tiers]),

@@ -81,8 +81,8 @@ def test_the_command_line_shows_progress_and_picks_a_folder(
     assert main(["simulate", "--output.no-progress"]) == 0
     plain, named, quiet = simulated
     assert (plain.output.progress, named.output.progress, quiet.output.progress) == (True, True, False)
-    assert re.fullmatch(r"runs/fedhm-digits-\d{8}-\d{6}", str(plain.output.folder))
-    assert re.fullmatch(r"runs/fedhm-cifar10_corrupted-fog-1.0-\d{8}-\d{6}", str(named.output.folder))
+    assert re.fullmatch(r"runs/fedhm_nested-digits-\d{8}-\d{6}", str(plain.output.folder))
+    assert re.fullmatch(r"runs/fedhm_nested-cifar10_corrupted-fog-1.0-\d{8}-\d{6}", str(named.output.folder))
     assert named.server.rounds == 3
 
 

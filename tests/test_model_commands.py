@@ -16,6 +16,7 @@ from fedhm_jax import (
     ServerConfig,
     SimulationConfig,
     SimulationResult,
+    StrategyConfig,
     TiersConfig,
     dataset_from_arrays,
     load_dataset,
@@ -27,6 +28,7 @@ from fedhm_jax.run.model_file import read_model_file
 
 DATA = load_dataset("digits", train_samples=240)
 CONFIG = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     data=DataConfig(train_samples=240),
     partition=PartitionConfig(clients=4),
     model=ModelConfig(name="mlp", hidden=(8,)),

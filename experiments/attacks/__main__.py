@@ -23,6 +23,7 @@ from fedhm_jax import (
     ServerConfig,
     SimulationConfig,
     SimulationResult,
+    StrategyConfig,
     simulate_seeds,
 )
 from fedhm_jax.reporting.figures import label_axes, new_figure, save_figure
@@ -81,6 +82,7 @@ def main(arguments: Arguments) -> None:
 def run(attack: str, merge: str, arguments: Arguments) -> tuple[SimulationResult, ...]:
     """One result a seed."""
     config = SimulationConfig(
+        strategy=StrategyConfig("fedhm"),
         aggregation=MERGES[merge],
         server=ServerConfig(rounds=arguments.rounds),
         evaluation=EvaluationConfig(every=2),

@@ -141,8 +141,8 @@ class StrategyConfig:
         "hetlora",
         "flora",
         "florist",
-    ] = "fedhm"
-    """The federated method. fedhm: low-rank clients. fedhm_segments: the same, each rank averaged over the clients that hold it. fedhm_nested: and every client trains the weaker tiers' models inside of its own. fedavg: every client the full model. fedavg_low_rank: every client the weakest tier's low-rank model. heterofl, fedrolex, fjord: narrower clients. splitmix: clients with fewer base networks. fiarse: clients with the entries of largest magnitude. depthfl: clients with the first stages. flexlora, raflora, fedhm_adapters, hetlora, flora, florist: adapters of unequal rank on a base that stays as it is: products averaged; each rank over the clients that hold it; the same for changes, and the weaker tiers' adapters trained inside of a client's own; factors averaged; products added to the base every round; products averaged, of which a share of the energy is kept."""
+    ] = "fedhm_nested"
+    """The federated method. fedhm: low-rank clients, the paper's own. fedhm_segments: the same, each rank averaged over the clients that hold it. fedhm_nested: and every client trains the weaker tiers' models inside of its own. fedavg: every client the full model. fedavg_low_rank: every client the weakest tier's low-rank model. heterofl, fedrolex, fjord: narrower clients. splitmix: clients with fewer base networks. fiarse: clients with the entries of largest magnitude. depthfl: clients with the first stages. flexlora, raflora, fedhm_adapters, hetlora, flora, florist: adapters of unequal rank on a base that stays as it is: products averaged; each rank over the clients that hold it; the same for changes, and the weaker tiers' adapters trained inside of a client's own; factors averaged; products added to the base every round; products averaged, of which a share of the energy is kept."""
     builder: str | None = None
     """Your own method in place of name: a Python file and a function of a Setting in it, such as mine.py:build."""
     weighting: Literal["uniform", "samples", "rank_softmax"] = "uniform"

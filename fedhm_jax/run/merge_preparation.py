@@ -60,7 +60,7 @@ def build_account(config: SimulationConfig, clients: int, cohort_size: int) -> P
     return privacy_account(privacy.noise_multiplier, clients, cohort_size, delta)
 
 
-_OTHER_SHAPES = "a strategy whose tiers contribute in other shapes than the server's"
+_OTHER_SHAPES = "a strategy whose tiers contribute in other shapes than the server's (those of 'fedhm' do not)"
 
 
 def _check_privacy(

@@ -19,11 +19,13 @@ from fedhm_jax import (
     PartitionConfig,
     ServerConfig,
     SimulationConfig,
+    StrategyConfig,
     TiersConfig,
     simulate,
 )
 
 SMALL = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     partition=PartitionConfig(clients=4),
     model=ModelConfig(name="mlp", hidden=(8,)),
     tiers=TiersConfig(rank_factors=(1, 4)),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedhm_jax import LocalConfig, ModelConfig, ServerConfig, SimulationConfig, simulate
+from fedhm_jax import LocalConfig, ModelConfig, ServerConfig, SimulationConfig, StrategyConfig, simulate
 from fedhm_jax.client.objective import supervised
 from fedhm_jax.models.build import build_model
 from fedhm_jax.models.network import network_of
@@ -49,6 +49,7 @@ def test_gradients_are_float32_and_close(norm):
 def test_small_steps_are_not_lost():
     """Steps too small for bfloat16's 8 bits still move the float32 parameters, as far as float32 steps do."""
     config = SimulationConfig(
+        strategy=StrategyConfig("fedhm"),
         model=ModelConfig(name="mlp", hidden=(16,)),
         local=LocalConfig(epochs=1, learning_rate=1e-5, momentum=0.0, weight_decay=0.0, frobenius_decay=0.0),
         server=ServerConfig(rounds=1),

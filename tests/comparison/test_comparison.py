@@ -32,6 +32,7 @@ from fedhm_jax.comparison.finished_runs import runs_page, side_by_side
 from fedhm_jax.comparison.numbers import bounds, score_spreads
 
 SMALL = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     data=DataConfig(train_samples=240, test_samples=60),
     partition=PartitionConfig(clients=4),
     model=ModelConfig(name="mlp", hidden=(16,)),
@@ -335,7 +336,7 @@ def test_a_run_of_another_config_does_not_pass_for_a_finished_one(copy):
 
 
 def test_what_cannot_run_is_refused_before_anything_is_run(tmp_path):
-    impossible = replace(SMALL, strategy=StrategyConfig(widths=(1.0, 0.5, 0.25)))
+    impossible = replace(SMALL, strategy=StrategyConfig("fedhm", widths=(1.0, 0.5, 0.25)))
     later = {"iid": SMALL, "impossible": impossible}
     with pytest.raises(ConfigError, match=r"^impossible, fedhm: learning rates: strategy\.widths is"):
         compare(replace(STUDY, settings=later), tmp_path / "study")

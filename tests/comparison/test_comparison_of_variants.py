@@ -14,6 +14,7 @@ from fedhm_jax import (
     LocalConfig,
     PartitionConfig,
     SimulationConfig,
+    StrategyConfig,
     Variant,
     compare,
     load_run,
@@ -222,7 +223,7 @@ class Plain(nn.Module):
 
 def test_samples_are_counted_whatever_the_strategy():
     known = {}
-    config = SimulationConfig(data=DataConfig(train_samples=500))
+    config = SimulationConfig(strategy=StrategyConfig("fedhm"), data=DataConfig(train_samples=500))
     held = replace(config, data=replace(config.data, holdout=100))
     sizes = [_size(HandedOver(model=Plain()), known, each) for each in (config, held, config)]
     assert sizes == [(500, 500, 20), (400, 400, 20), (500, 500, 20)]

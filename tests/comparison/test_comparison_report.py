@@ -27,12 +27,22 @@ from fedhm_jax.comparison.report import comparison_markdown, comparison_table, w
 from fedhm_jax.comparison.study import RATE, Study, StudyResult, StudyRun, Trial, Variant
 from fedhm_jax.comparison.tuning import at_the_edge
 from fedhm_jax.comparison.variants import points
-from fedhm_jax.config.schema import LocalConfig, PartitionConfig, ServerConfig, SimulationConfig, TiersConfig
+from fedhm_jax.config.schema import (
+    LocalConfig,
+    PartitionConfig,
+    ServerConfig,
+    SimulationConfig,
+    StrategyConfig,
+    TiersConfig,
+)
 from fedhm_jax.results import TierCost
 from fedhm_jax.score import Score
 
 CONFIG = SimulationConfig(
-    partition=PartitionConfig(clients=10), server=ServerConfig(rounds=2), local=LocalConfig(learning_rate=0.05)
+    strategy=StrategyConfig("fedhm"),
+    partition=PartitionConfig(clients=10),
+    server=ServerConfig(rounds=2),
+    local=LocalConfig(learning_rate=0.05),
 )
 
 # percent after the last round by strategy: one (global, f1, f4) a seed

@@ -17,6 +17,7 @@ from fedhm_jax import (
     ModelConfig,
     ServerConfig,
     SimulationConfig,
+    StrategyConfig,
     Study,
     TiersConfig,
     Variant,
@@ -31,6 +32,7 @@ from fedhm_jax.models import build_model
 from fedhm_jax.run import HandedOver
 
 CONFIG = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     model=ModelConfig("mlp", hidden=(8,)),
     tiers=TiersConfig(rank_factors=(1.0, 4.0)),
     local=LocalConfig(epochs=1, batch_size=4),

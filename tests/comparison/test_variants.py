@@ -85,7 +85,7 @@ def test_what_a_variant_changes_stands_above_the_setting_and_below_the_grid():
     assert config_of(setting, study.variants[0], {}).local.epochs == 3
     assert config_of(setting, Variant("heterofl"), {}).strategy.name == "heterofl"
     # one's own strategy keeps what the setting says of strategies
-    ours = replace(setting, strategy=StrategyConfig(weighting="samples"))
+    ours = replace(setting, strategy=StrategyConfig("fedhm", weighting="samples"))
     assert config_of(ours, study.variants[2], {}).strategy == ours.strategy
 
 

@@ -7,7 +7,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from fedhm_jax.config import DataConfig, SimulationConfig, check_config
+from fedhm_jax.config import DataConfig, SimulationConfig, StrategyConfig, check_config
 from fedhm_jax.data import decode, load_text
 from fedhm_jax.data.text_tables import read_tables
 from fedhm_jax.errors import ConfigError
@@ -68,7 +68,7 @@ def test_a_config_names_the_table(tmp_path):
     place = save_splits(tmp_path / "play", train={"text": ["x"]}, validation=ROWS)
     fields = {"train_split": "validation", "client_field": "by", "window": 2, "test_share": 0.4}
     data = DataConfig("huggingface", data_dir=place, **fields)
-    check_config(SimulationConfig(data=data))
+    check_config(SimulationConfig(strategy=StrategyConfig("fedhm"), data=data))
     text = build_dataset(data, None)
     assert text.name == "play"
     # "to be or\na b" of 12 and "not to be" of 9 characters: 7 and 5 for training

@@ -21,6 +21,7 @@ from fedhm_jax import (
     PartitionConfig,
     ServerConfig,
     SimulationConfig,
+    StrategyConfig,
     TiersConfig,
     simulate,
 )
@@ -31,6 +32,7 @@ from fedhm_jax.strategies import STRATEGIES
 from fedhm_jax.testing import farthest
 
 SMALL = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     model=ModelConfig(name="mlp", hidden=(16,)),
     tiers=TiersConfig(rank_factors=(1.0, 4.0)),
     partition=PartitionConfig(clients=9),

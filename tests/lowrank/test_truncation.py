@@ -197,7 +197,7 @@ def test_an_unknown_method_is_refused():
     with pytest.raises(ValueError, match="decomposition is 'qr', but must be one of"):
         truncated(jnp.ones((1, 3, 3)), 1, "qr")
     with pytest.raises(ConfigError, match=r"strategy\.decomposition is 'qr', but must be one of 'auto', 'svd'"):
-        check_config(SimulationConfig(strategy=StrategyConfig(decomposition="qr")))
+        check_config(SimulationConfig(strategy=StrategyConfig("fedhm", decomposition="qr")))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedhm_jax.config.config_file import read_config
-from fedhm_jax.config.schema import LocalConfig, OutputConfig, ServerConfig, SimulationConfig
+from fedhm_jax.config.schema import LocalConfig, OutputConfig, ServerConfig, SimulationConfig, StrategyConfig
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.reporting.figures import partition_figure, training_figure
 from fedhm_jax.reporting.progress import mean_train_loss, round_progress
@@ -59,7 +59,10 @@ HISTORY = [made_record(1), made_record(2, evaluated=False), made_record(3)]
 
 def made_config(folder: Path | None, progress: bool = False) -> SimulationConfig:
     return SimulationConfig(
-        local=LocalConfig(epochs=2), server=ServerConfig(rounds=3), output=OutputConfig(folder, progress)
+        strategy=StrategyConfig("fedhm"),
+        local=LocalConfig(epochs=2),
+        server=ServerConfig(rounds=3),
+        output=OutputConfig(folder, progress),
     )
 
 

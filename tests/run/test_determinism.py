@@ -28,6 +28,7 @@ from fedhm_jax import (
     ServerConfig,
     SimulationConfig,
     SimulationResult,
+    StrategyConfig,
     TiersConfig,
     simulate,
     simulate_seeds,
@@ -39,6 +40,7 @@ from fedhm_jax.testing import CLASSES, cohort, farthest, setting_for
 from fedhm_jax.tree import named_leaves
 
 SMALL = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     data=DataConfig(train_samples=240, test_samples=60),
     partition=PartitionConfig(method="dirichlet", clients=6, min_samples=8),
     model=ModelConfig(name="mlp", hidden=(16,)),

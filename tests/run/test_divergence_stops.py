@@ -5,13 +5,23 @@ from dataclasses import replace
 
 import pytest
 
-from fedhm_jax import LocalConfig, ModelConfig, ServerConfig, SimulationConfig, TiersConfig, simulate, simulate_seeds
+from fedhm_jax import (
+    LocalConfig,
+    ModelConfig,
+    ServerConfig,
+    SimulationConfig,
+    StrategyConfig,
+    TiersConfig,
+    simulate,
+    simulate_seeds,
+)
 from fedhm_jax.cli import main
 from fedhm_jax.config.schema import OutputConfig
 from fedhm_jax.errors import DivergedError
 from fedhm_jax.run.checkpoint import checkpoints
 
 HOPELESS = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     model=ModelConfig(name="mlp", hidden=(8,)),
     tiers=TiersConfig(rank_factors=(1, 4)),
     local=LocalConfig(epochs=1, learning_rate=1e30),

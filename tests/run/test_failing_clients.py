@@ -24,6 +24,7 @@ from fedhm_jax import (
     PartitionConfig,
     ServerConfig,
     SimulationConfig,
+    StrategyConfig,
     TiersConfig,
     simulate,
 )
@@ -41,6 +42,7 @@ from fedhm_jax.strategies import fedavg_low_rank, fedhm, heterofl, splitmix
 from fedhm_jax.testing import CLASSES, FULL_TIERS, IMAGE, cohort, farthest
 
 SMALL = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     data=DataConfig(train_samples=120, test_samples=20),
     partition=PartitionConfig(clients=6),
     model=ModelConfig(name="mlp", hidden=(16, 8)),

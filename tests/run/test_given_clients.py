@@ -33,6 +33,7 @@ OWNERS = np.array(["ann", "bob", "cem", "ann", "bob"] * 6)
 """Twelve samples of ann, twelve of bob, six of cem."""
 LISTS = [[row for row, owner in enumerate(OWNERS) if owner == name] for name in ("ann", "bob", "cem")]
 CONFIG = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     model=ModelConfig("mlp", hidden=(8,)),
     tiers=TiersConfig(rank_factors=(1.0, 4.0)),
     local=LocalConfig(epochs=1, batch_size=4),
@@ -179,7 +180,7 @@ def test_who_is_left_out_is_said_before_the_first_round():
 def private(delta):
     return replace(
         NATURAL,
-        strategy=StrategyConfig(weighting="uniform", classifier_rows="all", history=False),
+        strategy=StrategyConfig("fedhm", weighting="uniform", classifier_rows="all", history=False),
         aggregation=replace(NATURAL.aggregation, clip=1.0),
         privacy=PrivacyConfig(noise_multiplier=1.0, delta=delta),
     )

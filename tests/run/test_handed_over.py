@@ -29,6 +29,7 @@ from fedhm_jax import (
     ServerConfig,
     SimulationConfig,
     SimulationResult,
+    StrategyConfig,
     TiersConfig,
     load_dataset,
     load_run,
@@ -42,6 +43,7 @@ from fedhm_jax.run.traced_program import training_digest
 from fedhm_jax.strategies import Setting, Strategy, fedhm
 
 SMALL = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     data=DataConfig(train_samples=120, test_samples=50),
     partition=PartitionConfig(clients=4),
     model=ModelConfig(name="mlp", hidden=(8,)),

@@ -30,6 +30,7 @@ DATA = dataset_from_arrays(
 )
 LISTS = [list(range(0, 26)), list(range(20, 33)), list(range(33, 60))]
 CONFIG = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     model=ModelConfig("mlp", hidden=(8,)),
     tiers=TiersConfig(rank_factors=(1.0, 4.0), counts=(1, 2)),
     partition=PartitionConfig("given", clients=3),

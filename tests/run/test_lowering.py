@@ -27,6 +27,7 @@ from fedhm_jax.strategies import STRATEGIES
 VERSE = "To be, or not to be, that is the question: whether 'tis nobler in the mind to suffer"
 ACCELERATORS = ("cuda", "tpu")
 SMALL = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     data=DataConfig(train_samples=32, test_samples=10),
     model=ModelConfig(name="mlp", hidden=(8,)),
     tiers=TiersConfig(rank_factors=(1.0, 2.0)),
@@ -99,7 +100,7 @@ def test_each_platform_gets_its_own_choices():
 
 def test_what_a_config_says_holds_on_every_platform():
     server = ServerConfig(clients_per_chunk=3, convolution="canonical")
-    config = replace(SMALL, server=server, strategy=StrategyConfig(decomposition="svd"))
+    config = replace(SMALL, server=server, strategy=StrategyConfig("fedhm", decomposition="svd"))
     assert all(with_defaults_of(platform, config) == config for platform in ("cpu", "gpu", "tpu"))
 
 

@@ -7,11 +7,21 @@ import jax
 import numpy as np
 import pytest
 
-from fedhm_jax import ConfigError, ModelConfig, PartitionConfig, SimulationConfig, TiersConfig, dataset_from_arrays
+from fedhm_jax import (
+    ConfigError,
+    ModelConfig,
+    PartitionConfig,
+    SimulationConfig,
+    StrategyConfig,
+    TiersConfig,
+    dataset_from_arrays,
+)
 from fedhm_jax.run import HandedOver, check_run
 from fedhm_jax.strategies import Setting, Strategy, fedhm
 
-SMALL = SimulationConfig(model=ModelConfig("mlp", hidden=(8,)), tiers=TiersConfig((1.0, 2.0)))
+SMALL = SimulationConfig(
+    strategy=StrategyConfig("fedhm"), model=ModelConfig("mlp", hidden=(8,)), tiers=TiersConfig((1.0, 2.0))
+)
 
 
 def slip(**changes: Any) -> Any:

@@ -53,6 +53,7 @@ from fedhm_jax.run.resumption import stored_config
 from fedhm_jax.testing import farthest
 
 SMALL = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     data=DataConfig(train_samples=240, test_samples=60),
     partition=PartitionConfig(clients=4),
     model=ModelConfig(name="mlp", hidden=(16,)),
@@ -384,7 +385,10 @@ def copy(stopped: Path, tmp_path: Path) -> Path:
             "server.seed is 1, but must be 0, as in the run that is resumed",
         ),
         (
-            {"tiers": replace(SMALL.tiers, rank_factors=(1, 8)), "strategy": StrategyConfig(weighting="samples")},
+            {
+                "tiers": replace(SMALL.tiers, rank_factors=(1, 8)),
+                "strategy": StrategyConfig("fedhm", weighting="samples"),
+            },
             "tiers.rank_factors is (1, 8), but must be (1, 4), as in the run that is resumed",
         ),
         ({"checkpoint": CheckpointConfig(keep=0)}, "checkpoint.keep is 0, but must be an integer of at least 1"),

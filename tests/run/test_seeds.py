@@ -25,6 +25,7 @@ from fedhm_jax.run.simulation import simulate_together
 from fedhm_jax.testing import farthest
 
 SMALL = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     data=DataConfig(train_samples=240, test_samples=60),
     partition=PartitionConfig(method="dirichlet", clients=6, min_samples=8),
     model=ModelConfig(name="mlp", hidden=(16, 8)),

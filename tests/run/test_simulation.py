@@ -35,6 +35,7 @@ from fedhm_jax.testing import farthest
 
 TFDS = Path(__file__).parents[3] / "shared" / "tfds"
 SMALL = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     partition=PartitionConfig(clients=6),
     tiers=TiersConfig(rank_factors=(1, 4)),
     model=ModelConfig(name="mlp", hidden=(16,)),
@@ -187,9 +188,11 @@ def test_models_run_with_every_norm(name, norm):
         pytest.param({"partition": PartitionConfig("quantity", clients=6)}, marks=LONG),
         pytest.param({"tiers": TiersConfig((2, 8), shares=(0.25, 0.75))}, marks=LONG),
         pytest.param({"tiers": TiersConfig((1, 2, 4), counts=(1, 2, 3))}, marks=LONG),
-        pytest.param({"strategy": StrategyConfig(weighting="samples")}, marks=LONG),
+        pytest.param({"strategy": StrategyConfig("fedhm", weighting="samples")}, marks=LONG),
         {
-            "strategy": StrategyConfig(weighting="rank_softmax", temperature=5.0, history=False, classifier_rows="all"),
+            "strategy": StrategyConfig(
+                "fedhm", weighting="rank_softmax", temperature=5.0, history=False, classifier_rows="all"
+            ),
             "partition": PartitionConfig("dirichlet", clients=6, alpha=0.3),
             "tiers": TiersConfig((2, 4), counts=(2, 4)),
             "server": ServerConfig(rounds=3, clients_per_chunk=2, participation=1.0),

@@ -129,7 +129,7 @@ def test_a_study_chooses_and_judges_by_fewer_bits(tmp_path: Path) -> None:
         "Text",
         ("fedavg_low_rank", "fedhm"),
         (0, 1, 2),
-        {"lines": replace(SMALL, data=data, strategy=StrategyConfig())},
+        {"lines": replace(SMALL, data=data, strategy=StrategyConfig("fedhm"))},
         learning_rates=(1e-5, 0.3),
         tuning_samples=10,
         reference="fedhm",

@@ -40,6 +40,7 @@ from fedhm_jax.tree import named_leaves
 
 DOCS = Path(__file__).parents[2] / "docs"
 SMALL = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     data=DataConfig(train_samples=120, test_samples=50),
     partition=PartitionConfig(clients=4),
     model=ModelConfig(name="mlp", hidden=(8,)),

@@ -27,6 +27,7 @@ from fedhm_jax.run.handed_over import HandedOver
 from fedhm_jax.run.preparation import Run, prepare
 
 SMALL = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     data=DataConfig(train_samples=120, test_samples=50),
     partition=PartitionConfig(clients=4),
     model=ModelConfig(name="mlp", hidden=(8,)),

@@ -22,6 +22,7 @@ from fedhm_jax import (
     ServerConfig,
     SimulationConfig,
     StopSimulation,
+    StrategyConfig,
     TiersConfig,
     simulate,
     simulate_seeds,
@@ -29,6 +30,7 @@ from fedhm_jax import (
 from fedhm_jax.run.checkpoint import checkpoints, read_checkpoint
 
 CONFIG = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     data=DataConfig(train_samples=120, test_samples=40),
     partition=PartitionConfig(clients=4),
     model=ModelConfig(name="mlp", hidden=(8,)),

@@ -13,6 +13,7 @@ from fedhm_jax import (
     ServerConfig,
     SimulationConfig,
     SimulationResult,
+    StrategyConfig,
     TiersConfig,
     dataset_from_arrays,
     simulate,
@@ -22,6 +23,7 @@ from fedhm_jax.results import RunPlan
 from fedhm_jax.run.worst_client import own_accuracies, worst_of
 
 CONFIG = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     model=ModelConfig("mlp", hidden=(8,)),
     tiers=TiersConfig(rank_factors=(1.0, 4.0)),
     local=LocalConfig(epochs=2, batch_size=4),

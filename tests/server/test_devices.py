@@ -17,6 +17,7 @@ from fedhm_jax import (
     PartitionConfig,
     ServerConfig,
     SimulationConfig,
+    StrategyConfig,
     TiersConfig,
     simulate,
 )
@@ -27,6 +28,7 @@ from fedhm_jax.server.client_devices import DeviceProfile, client_seconds, drop_
 from fedhm_jax.server.cohort import Cohort
 
 SMALL = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     data=DataConfig(train_samples=120, test_samples=20),
     partition=PartitionConfig(clients=6),
     model=ModelConfig(name="mlp", hidden=(16, 8)),

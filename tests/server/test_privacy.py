@@ -46,7 +46,7 @@ PRIVATE = SimulationConfig(
     partition=PartitionConfig(clients=6),
     model=ModelConfig(name="mlp", hidden=(16, 8)),
     tiers=TiersConfig(rank_factors=(1, 4)),
-    strategy=StrategyConfig(history=False, classifier_rows="all"),
+    strategy=StrategyConfig("fedhm", history=False, classifier_rows="all"),
     local=LocalConfig(epochs=1, batch_size=8),
     aggregation=AggregationConfig(clip=0.5),
     privacy=PrivacyConfig(noise_multiplier=4.0),

@@ -325,6 +325,7 @@ def test_nested_losses_are_those_of_the_truncated_products(batch, nesting):
 
 
 SMALL = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     data=DataConfig(train_samples=64, test_samples=20),
     partition=PartitionConfig(clients=4),
     model=ModelConfig(name="mlp", hidden=(8, 6)),

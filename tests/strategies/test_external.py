@@ -52,6 +52,7 @@ def two(setting, other):
 constant = 3
 """
 CONFIG = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     data=DataConfig(train_samples=120, test_samples=40),
     partition=PartitionConfig(clients=4),
     model=ModelConfig(name="mlp", hidden=(8,)),
@@ -68,7 +69,7 @@ def mine(tmp_path):
 
 
 def named(builder):
-    return replace(CONFIG, strategy=StrategyConfig(builder=builder))
+    return replace(CONFIG, strategy=StrategyConfig("fedhm", builder=builder))
 
 
 def test_a_config_names_a_strategy_by_file_and_name(mine, tmp_path):
@@ -134,7 +135,7 @@ def test_there_is_one_strategy_and_privacy_does_not_trust_it(mine):
         simulate(named(f"{mine}:build"), strategy=fedavg)
     private = replace(
         named(f"{mine}:build"),
-        strategy=StrategyConfig(builder=f"{mine}:build", classifier_rows="all", history=False),
+        strategy=StrategyConfig("fedhm", builder=f"{mine}:build", classifier_rows="all", history=False),
         aggregation=AggregationConfig(clip=1.0),
         privacy=PrivacyConfig(noise_multiplier=1.0),
     )

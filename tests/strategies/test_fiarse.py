@@ -251,6 +251,7 @@ def test_holders_that_change_nothing_halve_a_change():
 # --- costs and refusals ----------------------------------------------------------------------------------------------
 
 SMALL = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     data=DataConfig(train_samples=240, test_samples=60),
     partition=PartitionConfig(clients=6),
     model=ModelConfig(name="mlp", hidden=(20, 10)),

@@ -36,6 +36,7 @@ from fedhm_jax.tree import named_leaves
 
 SETTINGS = {"momentum": 0.7, "second_moment": 0.9, "epsilon": 0.01}
 SMALL = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     data=DataConfig(train_samples=120, test_samples=40),
     partition=PartitionConfig(clients=4),
     model=ModelConfig(name="mlp", hidden=(8,)),
@@ -138,7 +139,7 @@ def test_a_server_optimizer_passes_where_privacy_is_kept():
     pytest.importorskip("dp_accounting")
     config = replace(
         SMALL,
-        strategy=StrategyConfig(classifier_rows="all", history=False),
+        strategy=StrategyConfig("fedhm", classifier_rows="all", history=False),
         aggregation=AggregationConfig(clip=1.0),
         privacy=PrivacyConfig(noise_multiplier=1.0),
     )

@@ -24,6 +24,7 @@ from fedhm_jax.testing import CHECKS, MODELS, cohort, pose, setting_for
 from fedhm_jax.tree import named_leaves
 
 SMALL = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     data=DataConfig(train_samples=240, test_samples=60),
     partition=PartitionConfig(clients=6),
     model=ModelConfig(name="mlp", hidden=(20, 10)),

@@ -27,6 +27,7 @@ UNITS = 1e-6
 """Eight units of rounding of a number near 1."""
 
 SMALL = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     model=ModelConfig(name="mlp", hidden=(16,)),
     tiers=TiersConfig(rank_factors=(1.0, 4.0)),
     partition=PartitionConfig(method="dirichlet", clients=9, min_samples=30),

@@ -146,6 +146,7 @@ class Line(nn.Module):
 
 
 SMALL = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     partition=PartitionConfig(method="iid", clients=4),
     tiers=TiersConfig((1.0, 2.0)),
     local=LocalConfig(epochs=1, batch_size=1),
@@ -196,7 +197,7 @@ TEXT = text_from_strings(
         ({}, {"data": PLANE, "model": Line()}, r"task is not given, but must be for data from data_from_arrays"),
         ({}, {"data": PLANE, "task": REGRESSION}, r"model is not given, but must be for data from data_from_arrays"),
         (
-            {"strategy": StrategyConfig(classifier_rows="all")},
+            {"strategy": StrategyConfig("fedhm", classifier_rows="all")},
             {"data": PLANE, "model": Line(2), "task": CLASSIFICATION},
             r"task is 'classification', but must be one that takes answers of shape \(2, 2\)",
         ),

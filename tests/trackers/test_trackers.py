@@ -17,6 +17,7 @@ from fedhm_jax import (
     PartitionConfig,
     ServerConfig,
     SimulationConfig,
+    StrategyConfig,
     TiersConfig,
     simulate,
 )
@@ -25,6 +26,7 @@ from fedhm_jax.results import RunPlan
 from fedhm_jax.trackers import mlflow, scalars, tensorboard, trackers_of, wandb
 
 CONFIG = SimulationConfig(
+    strategy=StrategyConfig("fedhm"),
     data=DataConfig(train_samples=120, test_samples=40),
     partition=PartitionConfig(clients=4),
     model=ModelConfig(name="mlp", hidden=(8,)),
