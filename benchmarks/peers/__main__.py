@@ -31,7 +31,8 @@ class Run:
     """Times the peers and fedhm_jax in turns."""
 
     workloads: tuple[str, ...] = tuple(WORKLOADS)
-    """A: CNN, 100 clients. B: CNN, 1,000 clients. C: ResNet-8. H, HC: FedHM with tiers 1:2:4:8, CNN and ResNet-8."""
+    """A: CNN, 100 clients. B: CNN, 1,000 clients. C: ResNet-8. H, HC: FedHM with tiers 1:2:4:8, CNN and ResNet-8. T:
+    decoder of text."""
     peers: tuple[str, ...] = tuple(PEERS)
     """Whom to time."""
     turns: int = 5

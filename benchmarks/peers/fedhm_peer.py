@@ -1,14 +1,15 @@
 """fedhm_jax, as its README shows it: `simulate` on arrays, with a callback that tells the end of each round."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.peers.workload import CLASSES, Task, client_data, probe_batches
+from benchmarks.peers.data import SOURCES, SYMBOLS, WINDOW, Samples, client_data, probe_batches
+from benchmarks.peers.workload import Task, Workload
 from fedhm_jax import (
     EvaluationConfig,
     LocalConfig,
@@ -21,8 +22,11 @@ from fedhm_jax import (
     build_model,
     dataset_from_arrays,
     simulate,
+    text_from_tokens,
 )
+from fedhm_jax.data import AnyData, Dataset, Text
 from fedhm_jax.tasks import cross_entropy
+from fedhm_jax.tree import Params
 
 
 def run(task: Task, round_done: Callable[[], None]) -> float:
@@ -30,16 +34,42 @@ def run(task: Task, round_done: Callable[[], None]) -> float:
     jax.config.update("jax_num_cpu_devices", task.at_once)
     workload = task.workload
     parts = [client_data(workload, client) for client in range(workload.clients)]
+    data = DATA[workload.model](parts, workload)
+    result = simulate(config_of(task), data=data, on_round=[lambda _: round_done()])
+    return probe_loss(result.params, workload)
+
+
+def _images(parts: Sequence[Samples], workload: Workload) -> Dataset:
+    """The clients' images, the first batch of them once more for the evaluation."""
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     some = slice(workload.batch_size)
-    data = dataset_from_arrays(images, labels, images[some], labels[some], classes=CLASSES)
-    result = simulate(config_of(task), data=data, on_round=[lambda _: round_done()])
+    return dataset_from_arrays(images, labels, images[some], labels[some], classes=SOURCES[workload.model].classes)
 
-    model = build_model(workload.model, CLASSES)
 
-    def loss(images: np.ndarray, labels: np.ndarray) -> float:
-        logits: Any = model.apply({"params": result.params}, jnp.asarray(images), train=True)
-        return float(cross_entropy(logits, jnp.asarray(labels, jnp.int32)).mean())
+def _text(parts: Sequence[Samples], workload: Workload) -> Text:
+    """A document a client; its first window stands once more at its end, for that is held out for the evaluation."""
+    chains = [np.append(tokens, following[-1, -1]) for tokens, following in parts]
+    documents = [np.append(chain, chain[: WINDOW + 1]) for chain in chains]
+    share = (WINDOW + 1) / len(documents[0])
+    text = text_from_tokens(documents, [chr(ord("0") + symbol) for symbol in range(SYMBOLS)], test_share=share)
+    return text.with_test(np.arange(min(workload.batch_size, text.test_size)))
+
+
+DATA: dict[str, Callable[[Sequence[Samples], Workload], AnyData]] = {
+    "cnn": _images,
+    "resnet8": _images,
+    "decoder": _text,
+}
+"""How each model's samples are handed over, from those of every client."""
+
+
+def probe_loss(params: Params, workload: Workload) -> float:
+    """Mean loss of a model on `data.probe_batches`, in training mode."""
+    model = build_model(workload.model, SOURCES[workload.model].classes)
+
+    def loss(inputs: np.ndarray, targets: np.ndarray) -> float:
+        logits: Any = model.apply({"params": params}, jnp.asarray(inputs), train=True)
+        return float(cross_entropy(logits, jnp.asarray(targets, jnp.int32)).mean())
 
     return float(np.mean([loss(*batch) for batch in probe_batches(workload)]))
 

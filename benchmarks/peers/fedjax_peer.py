@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.peers.workload import CLASSES, Task, Workload, client_data, probe_batches, standardise
+from benchmarks.peers.data import CLASSES, SOURCES, client_inputs, probe_batches
+from benchmarks.peers.workload import Task, Workload
 
 HE_NORMAL = hk.initializers.VarianceScaling(2.0, "fan_in", "truncated_normal")
 LECUN_NORMAL = hk.initializers.VarianceScaling(1.0, "fan_in", "truncated_normal")
@@ -47,7 +48,7 @@ MODELS = {"cnn": _cnn, "resnet8": _resnet8}
 
 def _build_model(workload: Workload) -> Any:
     forward = MODELS[workload.model]
-    images = np.zeros((workload.batch_size, *workload.image_shape), np.float32)
+    images = np.zeros((workload.batch_size, *SOURCES[workload.model].shape), np.float32)
     return fedjax.create_model_from_haiku(
         hk.transform(lambda batch: forward(batch["x"])),
         sample_batch={"x": images, "y": np.zeros(workload.batch_size, np.int32)},
@@ -56,8 +57,8 @@ def _build_model(workload: Workload) -> Any:
 
 
 def _examples(workload: Workload, client: int) -> dict[str, np.ndarray]:
-    images, labels = client_data(workload, client)
-    return {"x": standardise(images), "y": labels.astype(np.int32)}
+    images, labels = client_inputs(workload, client)
+    return {"x": images, "y": labels.astype(np.int32)}
 
 
 def run(task: Task, round_done: Callable[[], None]) -> float:

@@ -13,9 +13,8 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from torch.nn import functional as F
 
-from benchmarks.peers.torch_models import build_model, client_tensors, probe_loss
+from benchmarks.peers.torch_models import build_model, client_tensors, loss_of, probe_loss
 from benchmarks.peers.workload import Task
 
 
@@ -67,11 +66,11 @@ def _run(task: Task, round_done: Callable[[], None]) -> float:
     def user_dataset(user_id: int) -> Any:
         return PyTorchTensorDataset(tensors[user_id], user_id=str(user_id))
 
-    def loss(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(network.train()(images), labels)
+    def loss(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return loss_of(network.train(), inputs, targets)
 
-    def metrics(images: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
-        return {"loss": Weighted(loss(images, labels).item() * len(labels), len(labels))}
+    def metrics(inputs: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
+        return {"loss": Weighted(loss(inputs, targets).item() * len(targets), len(targets))}
 
     class TellRound(TrainingProcessCallback):
         def after_central_iteration(self, *args: Any, **kwargs: Any) -> tuple[bool, Any]:

@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from benchmarks.peers.torch_models import Ranks, build_model, client_tensors, layer_ranks, probe_loss
+from benchmarks.peers.torch_models import Ranks, build_model, client_tensors, layer_ranks, loss_of, probe_loss
 from benchmarks.peers.workload import Task, Workload
 
 State = dict[str, torch.Tensor]
@@ -52,20 +51,20 @@ def _round(
     for client in torch.randperm(workload.clients)[: workload.cohort].tolist():
         tier = workload.tier_of(client)
         models[tier].load_state_dict(received[tier])
-        images, labels = data[client]
-        train(models[tier], images, labels, workload)
+        inputs, targets = data[client]
+        train(models[tier], inputs, targets, workload)
         for name, value in whole_state(models[tier].state_dict(), ranks[tier]).items():
             total[name].add_(value, alpha=1 / workload.cohort)
     return total
 
 
-def train(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, workload: Workload) -> None:
+def train(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, workload: Workload) -> None:
     """One epoch of SGD in random order."""
     optimizer = torch.optim.SGD(model.parameters(), lr=workload.learning_rate)
     model.train()
-    for batch in torch.randperm(len(labels), device=labels.device).split(workload.batch_size):
+    for batch in torch.randperm(len(targets), device=targets.device).split(workload.batch_size):
         optimizer.zero_grad()
-        F.cross_entropy(model(images[batch]), labels[batch]).backward()
+        loss_of(model, inputs[batch], targets[batch]).backward()
         optimizer.step()
 
 

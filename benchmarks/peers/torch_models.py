@@ -1,19 +1,22 @@
 """The models, the data and the final loss as PyTorch has them; shared by every peer that trains with PyTorch.
 
-Layers bear the names that fedhm_jax gives them, so that its rank plans apply. Initialisation is fedhm_jax's: He normal,
-the classifier LeCun normal, biases zero. Batch norms use the statistics of their batch and keep no running ones: in
-training that is what fedhm_jax's default norm does.
+Layers bear the names that fedhm_jax gives them, so that its rank plans apply. Initialisation is fedhm_jax's: He normal
+before a ReLU, LeCun normal elsewhere, biases zero, embeddings of deviation 0.1. Batch norms use the statistics of their
+batch and keep no running ones: in training that is what fedhm_jax's default norm does.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.peers.workload import CLASSES, Workload, client_data, probe_batches, standardise
+from benchmarks.peers.data import CLASSES, client_inputs, probe_batches
+from benchmarks.peers.torch_decoder import Decoder
+from benchmarks.peers.workload import Workload
 
 Ranks = Mapping[str, int]
 """Rank of every factorized layer, keyed by the layer's name such as ``"stage_0_block_0.conv_0"``."""
@@ -118,46 +121,72 @@ class ResNet8(nn.Module):
         return self.classifier(hidden.mean((2, 3)))
 
 
-MODELS: dict[str, type[nn.Module]] = {"cnn": CNN, "resnet8": ResNet8}
+class Architecture(NamedTuple):
+    """A model and how it is used.
 
-
-def build_model(name: str, ranks: Ranks | None = None) -> nn.Module:
-    """A freshly initialised model.
-
-    Args:
-        name: ``cnn`` or ``resnet8``.
-        ranks: rank by layer name; None for the whole model.
-
-    Returns:
-        The module.
+    Attributes:
+        build: the module, given the rank of every factorized layer.
+        before: activation that its layers but the classifier are initialised for.
+        read: inputs from `data`, (samples, ...), to those of the module.
     """
-    model = MODELS[name](ranks or {})
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    nn.init.kaiming_normal_(model.classifier.weight, nonlinearity="linear")
-    return model
 
-
-def client_tensors(workload: Workload, client: int, device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
-    """One client's samples, standardised: (samples, channels, height, width) and (samples,)."""
-    images, labels = client_data(workload, client)
-    return _channels_first(standardise(images)).to(device), torch.from_numpy(labels).to(device)
+    build: Callable[[Ranks], nn.Module]
+    before: Literal["relu", "linear"]
+    read: Callable[[np.ndarray], torch.Tensor]
 
 
 def _channels_first(images: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
 
+MODELS = {
+    "cnn": Architecture(CNN, "relu", _channels_first),
+    "resnet8": Architecture(ResNet8, "relu", _channels_first),
+    "decoder": Architecture(lambda ranks: Decoder(), "linear", torch.from_numpy),
+}
+
+
+def build_model(name: str, ranks: Ranks | None = None) -> nn.Module:
+    """A freshly initialised model.
+
+    Args:
+        name: key of `MODELS`.
+        ranks: rank by layer name; None for the whole model. The decoder has no factorized layers.
+
+    Returns:
+        The module.
+    """
+    model = MODELS[name].build(ranks or {})
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity=MODELS[name].before)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.1)
+    nn.init.kaiming_normal_(model.classifier.weight, nonlinearity="linear")
+    return model
+
+
+def loss_of(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy over all predictions: (samples,) of images, (samples, positions) of text."""
+    return F.cross_entropy(model(inputs).flatten(0, -2), targets.flatten())
+
+
+def client_tensors(workload: Workload, client: int, device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
+    """One client's inputs, as its model reads them, and targets."""
+    inputs, targets = client_inputs(workload, client)
+    return MODELS[workload.model].read(inputs).to(device), torch.from_numpy(targets).to(device)
+
+
 @torch.no_grad()
 def probe_loss(model: nn.Module, workload: Workload) -> float:
-    """Mean loss of a model on `workload.probe_batches`, in training mode."""
+    """Mean loss of a model on `data.probe_batches`, in training mode."""
     model.train()
     device = next(model.parameters()).device
+    read = MODELS[workload.model].read
     losses = [
-        F.cross_entropy(model(_channels_first(images).to(device)), torch.from_numpy(labels).to(device))
-        for images, labels in probe_batches(workload)
+        loss_of(model, read(inputs).to(device), torch.from_numpy(targets).to(device))
+        for inputs, targets in probe_batches(workload)
     ]
     return float(torch.stack(losses).mean())

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import jax
 
+from benchmarks.peers.data import SOURCES
 from benchmarks.peers.environments import PEERS, PINS
 from benchmarks.peers.worker import Measurement, end_family
-from benchmarks.peers.workload import CLASSES, Task, Workload
+from benchmarks.peers.workload import Task, Workload
 from benchmarks.report import Report, ResultTable
 from benchmarks.timing import Timing
 from fedhm_jax import build_model
@@ -23,6 +24,8 @@ from fedhm_jax.models.rank_plan import factorizable_kernels, plan_ranks
 ROOT = Path(__file__).parents[2]
 # No word to anyone but the terminal.
 _QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+_ABLE = {"cnn": tuple(PEERS), "resnet8": tuple(PEERS), "decoder": ("torch", "pfl", "fedhm_jax")}
+"""Peers that have each model."""
 
 
 class Variant(NamedTuple):
@@ -56,7 +59,7 @@ def variants(cores: int, peers: Sequence[str], workload: Workload) -> list[Varia
     Args:
         cores: that a worker may use.
         peers: names.
-        workload: with tiers, only the plain loop and fedhm_jax can run it.
+        workload: not every peer can run it: with tiers, only the plain loop and fedhm_jax can.
 
     Returns:
         The variants, fedhm_jax last.
@@ -74,7 +77,7 @@ def variants(cores: int, peers: Sequence[str], workload: Workload) -> list[Varia
         Variant("fedhm_jax", "fedhm_jax", 1, cores),
         Variant(f"fedhm_jax, {cores} devices", "fedhm_jax", cores, 1),
     ]
-    able = ("torch", "fedhm_jax") if len(workload.rank_factors) > 1 else tuple(PEERS)
+    able = _ABLE[workload.model] if len(workload.rank_factors) == 1 else ("torch", "fedhm_jax")
     wanted = [variant for variant in all_of_them if variant.peer in peers and variant.peer in able]
     # On one core some ways are the same.
     return list({variant[1:]: variant for variant in reversed(wanted)}.values())[::-1]
@@ -93,8 +96,9 @@ def task_of(workload: Workload, variant: Variant, *, rounds: int, warm_up: int, 
     Returns:
         The task, with the ranks that fedhm_jax gives each tier.
     """
-    images = jax.ShapeDtypeStruct((2, *workload.image_shape), "float32")
-    kernels = factorizable_kernels(build_model(workload.model, CLASSES), images)
+    source = SOURCES[workload.model]
+    inputs = jax.ShapeDtypeStruct((2, *source.shape), source.dtype)
+    kernels = factorizable_kernels(build_model(workload.model, source.classes), inputs)
     ranks = tuple(dict(plan_ranks(kernels, factor)) for factor in workload.rank_factors)
     return Task(workload, ranks, rounds, warm_up, cores, variant.at_once, variant.threads)
 
@@ -179,10 +183,6 @@ def take_turns(
                 yield Row(name, variant.name, turn, found)
 
 
-COLUMNS = (
-    *("variant", "ms a round", "round / fedhm_jax", "CPU s a round", "CPU / fedhm_jax"),
-    *("rounds/s", "client steps/s", "peak MiB", "start-up s", "loss"),
-)
 _PINS = "; ".join(
     f"{peer}: {' '.join(word for call in PINS[module] for word in call if not word.startswith('--'))}"
     for peer, module in PEERS.items()
@@ -222,8 +222,10 @@ def build_report(rows: Sequence[Row], workloads: Mapping[str, Workload], command
         for row, found in measured:
             if row.workload == name and row[:2] not in failed:
                 by_variant.setdefault(row.variant, []).append(found)
-        cells = [(variant, *_cells(each, by_variant.get("fedhm_jax"))) for variant, each in by_variant.items()]
-        tables.append(ResultTable(f"Workload {name}: {_in_words(workload)}", COLUMNS, cells))
+        cells = [
+            (variant, *_cells(each, by_variant.get("fedhm_jax"), workload)) for variant, each in by_variant.items()
+        ]
+        tables.append(ResultTable(f"Workload {name}: {_in_words(workload)}", _columns(workload), cells))
     measurements = [
         {"workload": row.workload, "variant": row.variant, "turn": row.turn, **asdict(found)} for row, found in measured
     ]
@@ -231,8 +233,16 @@ def build_report(rows: Sequence[Row], workloads: Mapping[str, Workload], command
     return Report("peers", command, tables, (*NOTES, *left_out), measurements)
 
 
-def _cells(found: Sequence[Measurement], own: Sequence[Measurement] | None) -> tuple[str, ...]:
+def _columns(workload: Workload) -> tuple[str, ...]:
+    return (
+        *("variant", "ms a round", "round / fedhm_jax", "CPU s a round", "CPU / fedhm_jax", "rounds/s"),
+        *("client steps/s", f"{SOURCES[workload.model].unit}/s", "peak MiB", "start-up s", "loss"),
+    )
+
+
+def _cells(found: Sequence[Measurement], own: Sequence[Measurement] | None, workload: Workload) -> tuple[str, ...]:
     wall, cpu = _round_seconds(found), _round_cpu(found)
+    predictions = workload.cohort * workload.samples * SOURCES[workload.model].predictions
     return (
         wall.text(1000),
         wall.over(_round_seconds(own)).text() if own else "-",
@@ -240,6 +250,7 @@ def _cells(found: Sequence[Measurement], own: Sequence[Measurement] | None) -> t
         cpu.over(_round_cpu(own)).text() if own else "-",
         f"{1 / wall.median:.3g}",
         f"{found[0].steps / found[0].rounds / wall.median:,.0f}",
+        f"{predictions / wall.median:,.0f}",
         f"{median(one.peak_mib for one in found):,.0f}",
         f"{median(one.start_up_seconds for one in found):.1f}",
         f"{median(one.loss for one in found):.3f}",

@@ -119,7 +119,9 @@ class LowRankDense(nn.Module):
             (..., features).
         """
         kernel = _kernel(self, self.kernel_init, (inputs.shape[-1], self.features), self.rank)
-        outputs = _product(inputs, kernel)
+        # With several axes in one, the kernel's gradient is a plain product too; XLA would transpose its operands.
+        outputs = _product(inputs.reshape(-1, inputs.shape[-1]), kernel)
+        outputs = outputs.reshape(*inputs.shape[:-1], outputs.shape[-1])
         return _add_bias(self, outputs) if self.use_bias else outputs
 
 

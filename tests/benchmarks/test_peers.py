@@ -7,15 +7,29 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from benchmarks.peers.__main__ import main
+from benchmarks.peers.data import (
+    FOLLOWERS,
+    MEAN,
+    STD,
+    SYMBOLS,
+    WINDOW,
+    client_data,
+    client_inputs,
+    followers,
+    probe_batches,
+    standardise,
+)
 from benchmarks.peers.environments import PEERS, PINS, interpreter
-from benchmarks.peers.fedhm_peer import config_of
+from benchmarks.peers.fedhm_peer import DATA, config_of, probe_loss
 from benchmarks.peers.turns import Row, Variant, build_report, quick, run_worker, take_turns, task_of, variants
 from benchmarks.peers.worker import Measurement, Meter
-from benchmarks.peers.workload import MEAN, STD, WORKLOADS, Task, Workload, client_data, probe_batches, standardise
+from benchmarks.peers.workload import WORKLOADS, Task, Workload
+from fedhm_jax import build_model
 from fedhm_jax.config.validation import check_config
 from fedhm_jax.errors import ConfigError
 
@@ -41,6 +55,8 @@ def test_steps_of_a_round():
     assert {name: workload.steps_per_round for name, workload in WORKLOADS.items()} == {
         **{"A": 50, "B": 500, "C": 50},
         **{"H": 60, "HC": 60},
+        # 64 windows in batches of 16
+        "T": 40,
     }
     assert replace(WORKLOADS["A"], samples=101).steps_per_round == 60
 
@@ -53,7 +69,7 @@ def test_every_round_has_as_many_clients_of_each_tier(name):
     assert np.bincount(tiers).tolist() == [3, 3, 3, 3]
 
 
-@pytest.mark.parametrize("name", WORKLOADS)
+@pytest.mark.parametrize("name", [name for name in WORKLOADS if name != "T"])
 def test_data_have_the_moments_they_are_standardised_with(name):
     images, labels = client_data(replace(WORKLOADS[name], samples=1000), client=3)
     assert images.dtype == np.uint8
@@ -81,6 +97,42 @@ def test_clients_differ_and_are_drawn_again_the_same():
     assert labels.shape == (20,)
 
 
+def test_a_symbol_is_followed_by_one_of_four_that_are_as_likely():
+    workload, table = replace(WORKLOADS["T"], samples=2000), followers()
+    assert table.shape == (SYMBOLS, FOLLOWERS)
+    assert all(sorted(column) == list(range(SYMBOLS)) for column in table.T)
+    tokens, following = client_data(workload, client=5)
+    # one chain, cut into windows
+    np.testing.assert_array_equal(tokens.ravel()[1:], following.ravel()[:-1])
+    chosen = table[tokens] == following[..., None]
+    assert chosen.any(-1).all()
+    # of 128,000 draws a quarter, with a deviation of 155
+    where_all_differ = np.array([len(set(row)) == FOLLOWERS for row in table.tolist()])[tokens]
+    shares = chosen[where_all_differ].mean(0)
+    np.testing.assert_allclose(shares, 1 / 4, atol=0.01)
+    np.testing.assert_allclose(np.bincount(tokens.ravel()) / tokens.size, 1 / SYMBOLS, rtol=0.15)
+
+
+def test_text_is_handed_over_as_the_peers_get_it():
+    workload = replace(WORKLOADS["T"], clients=3, samples=20)
+    parts = [client_data(workload, client) for client in range(3)]
+    text = DATA["decoder"](parts, workload)
+    windows = text.train_tokens[text.train_starts[:, None] + np.arange(WINDOW + 1)]
+    np.testing.assert_array_equal(windows[:, :-1], np.concatenate([tokens for tokens, _ in parts]))
+    np.testing.assert_array_equal(windows[:, 1:], np.concatenate([following for _, following in parts]))
+    # tested on the first window of each client
+    windows = text.test_tokens[text.test_starts[:, None] + np.arange(WINDOW + 1)]
+    np.testing.assert_array_equal(windows[:, :-1], [tokens[0] for tokens, _ in parts])
+
+
+def test_a_model_that_knows_nothing_has_the_loss_of_a_guess():
+    workload = replace(WORKLOADS["T"], clients=1, samples=1, batch_size=1)
+    module = build_model("decoder", SYMBOLS)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), client_inputs(workload, 0)[0])["params"]
+    nothing = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    assert probe_loss(nothing, workload) == pytest.approx(math.log(SYMBOLS), rel=1e-6)
+
+
 def test_task_survives_the_command_line():
     task = task_of(WORKLOADS["H"], OURS, rounds=10, warm_up=2, cores=2)
     assert Task.from_json(task.to_json()) == task
@@ -106,6 +158,7 @@ def test_every_peer_takes_part_once_in_every_way():
     able = [way.peer for way in variants(2, tuple(PEERS), WORKLOADS["H"])]
     assert able == ["torch", "torch", "fedhm_jax", "fedhm_jax"]
     assert [way.peer for way in variants(2, ("fedjax",), WORKLOADS["A"])] == ["fedjax"]
+    assert {way.peer for way in variants(2, tuple(PEERS), WORKLOADS["T"])} == {"torch", "pfl", "fedhm_jax"}
 
 
 def test_tables_hold_medians_and_ratios_turn_by_turn():
@@ -122,12 +175,20 @@ def test_tables_hold_medians_and_ratios_turn_by_turn():
     assert peer["rounds/s"] == "0.333"
     # 80 steps in two rounds of 3 seconds
     assert peer["client steps/s"] == "13"
+    # ten clients of 100 images in 3 seconds
+    assert peer["images/s"] == "333"
     assert (peer["peak MiB"], peer["start-up s"], peer["loss"]) == ("100", "3.0", "0.500")
     ours = dict(zip(table.columns, table.rows[1], strict=True))
     assert ours["round / fedhm_jax"] == "1.00 (1.00..1.00)"
     assert len(report.measurements) == 6
     assert report.measurements[2]["wall_seconds"] == 18.0
     assert report.measurements[2]["cpu_seconds"] == 8.0
+
+
+def test_text_is_counted_in_tokens():
+    (table,) = build_report([Row("T", "peer", 0, found(2.0, cpu=1.0))], {"T": WORKLOADS["T"]}, "command").tables
+    # ten clients of 64 windows of 64 tokens in two seconds
+    assert dict(zip(table.columns, table.rows[0], strict=True))["tokens/s"] == "20,480"
 
 
 def test_a_variant_that_failed_is_left_out_and_named():
@@ -151,7 +212,7 @@ def test_pins_are_exact_for_every_peer_itself():
     [
         (["setup", "tff"], "peers is 'tff', but must be one or more of torch, pfl, flower, blazefl, fedjax, fedhm_jax"),
         (["run", "--peers", "tff"], "peers is 'tff', but must be one or more of torch, "),
-        (["run", "--workloads", "Z"], "workloads is 'Z', but must be one or more of A, B, C, H, HC"),
+        (["run", "--workloads", "Z"], "workloads is 'Z', but must be one or more of A, B, C, H, HC, T"),
         (["run", "--rounds", "0"], "rounds is 0, but must be an integer of at least 1"),
         (["run", "--peers", "pfl", "--environments", "nowhere"], "pfl is not set up in nowhere: python -m benchmarks"),
     ],

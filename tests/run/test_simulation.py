@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from support.equality import same_bits
+from support.traced import traces_of_runs
 
-import fedhm_jax.run.preparation
 from fedhm_jax import (
     ConfigError,
     DataConfig,
@@ -30,7 +30,6 @@ from fedhm_jax import (
     read_config,
     simulate,
 )
-from fedhm_jax.engine import build_engine
 from fedhm_jax.testing import farthest
 
 TFDS = Path(__file__).parents[3] / "shared" / "tfds"
@@ -110,20 +109,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(ran):
 
 @pytest.mark.parametrize("assignment", [pytest.param("fixed", marks=LONG), "dynamic"])
 def test_nothing_is_traced_after_the_first_round(monkeypatch, assignment):
-    traces = []
-
-    def counting(name, function):
-        def wrapper(*args):
-            traces.append(name)
-            return function(*args)
-
-        return wrapper
-
-    def counting_engine(*args):
-        engine = build_engine(*args)
-        return type(engine)(*(counting(name, getattr(engine, name)) for name in engine._fields))
-
-    monkeypatch.setattr(fedhm_jax.run.preparation, "build_engine", counting_engine)
+    traces = traces_of_runs(monkeypatch)
     tiers = replace(SMALL.tiers, assignment=assignment)
     simulate(replace(SMALL, tiers=tiers, server=replace(SMALL.server, rounds=6, cohort_size=2)))
     assert sorted(traces) == ["evaluate", "round_step"]

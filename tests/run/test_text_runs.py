@@ -4,8 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
+from support.traced import traces_of_runs
 
 from fedhm_jax import (
     AggregationConfig,
@@ -22,6 +24,7 @@ from fedhm_jax import (
     StrategyConfig,
     Study,
     TiersConfig,
+    build_model,
     compare,
     load_run,
     read_config,
@@ -31,6 +34,8 @@ from fedhm_jax import (
 )
 from fedhm_jax.data import decode
 from fedhm_jax.lowrank import is_factors, recover
+from fedhm_jax.run import HandedOver
+from fedhm_jax.run.foreign import run_for
 from fedhm_jax.run.program_cache import kept_programs
 from fedhm_jax.strategies import STRATEGIES
 from fedhm_jax.tree import named_leaves
@@ -54,9 +59,41 @@ TIERS = ("f2", "f8")
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> SimulationResult:
+def traced(tmp_path_factory: pytest.TempPathFactory) -> tuple[SimulationResult, list[str]]:
+    """A run, and what was traced in it."""
     folder = tmp_path_factory.mktemp("text") / "run"
-    return simulate(replace(SMALL, output=OutputConfig(folder=folder)), data=TEXT)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        traces = traces_of_runs(monkeypatch)
+        return simulate(replace(SMALL, output=OutputConfig(folder=folder)), data=TEXT), traces
+
+
+@pytest.fixture(scope="module")
+def finished(traced: tuple[SimulationResult, list[str]]) -> SimulationResult:
+    return traced[0]
+
+
+def test_nothing_is_traced_after_the_first_round(traced: tuple[SimulationResult, list[str]]) -> None:
+    assert sorted(traced[1]) == ["evaluate", "round_step"]
+
+
+@pytest.mark.long
+def test_memory_grows_with_the_clients_side_by_side_and_not_with_the_cohort() -> None:
+    config = replace(SMALL, partition=PartitionConfig("iid", clients=16, min_samples=1))
+    config = replace(config, tiers=TiersConfig((1.0,)), strategy=StrategyConfig("fedavg"))
+
+    def temporaries(cohort: int, side_by_side: int) -> int:
+        server = ServerConfig(cohort_size=cohort, clients_per_chunk=side_by_side)
+        foreign = run_for("cpu", replace(config, server=server), HandedOver(TEXT))
+        round_step = jax.jit(foreign.engine.round_step, donate_argnums=0).lower(*foreign.round_arguments)
+        return round_step.compile().memory_analysis().temp_size_in_bytes
+
+    module = build_model("decoder", len(TEXT.vocabulary), width=16, depth=2, heads=2, window=8)
+    params = jax.eval_shape(module.init, jax.random.key(0), np.zeros((1, 8), np.int32))["params"]
+    model = sum(4 * leaf.size for leaf in jax.tree.leaves(params))
+    few, many, beside = temporaries(4, 1), temporaries(16, 1), temporaries(4, 4)
+    # Twelve more clients take less than one model; three more beside the first take at least a model each.
+    assert many - few < model
+    assert beside - few > 3 * model
 
 
 def bits_of(logits: np.ndarray, targets: np.ndarray) -> float:

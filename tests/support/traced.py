@@ -1,7 +1,10 @@
-"""What a function does, read off its traced program."""
+"""What a function does, read off its traced program, and how often a run traces its own."""
 
 import jax
+import pytest
 
+import fedhm_jax.run.preparation
+from fedhm_jax.engine import build_engine
 from fedhm_jax.models.costs import bodies
 
 
@@ -13,3 +16,22 @@ def equations(function, *args):
         found += here
         programs += [body for equation in here for body in bodies(equation)]
     return found
+
+
+def traces_of_runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the engine's functions, one more whenever a run traces one of them from now on."""
+    traces = []
+
+    def counting(name, function):
+        def wrapper(*args):
+            traces.append(name)
+            return function(*args)
+
+        return wrapper
+
+    def counting_engine(*args, **named):
+        engine = build_engine(*args, **named)
+        return type(engine)(*(counting(name, getattr(engine, name)) for name in engine._fields))
+
+    monkeypatch.setattr(fedhm_jax.run.preparation, "build_engine", counting_engine)
+    return traces
