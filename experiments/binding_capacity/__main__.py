@@ -114,8 +114,9 @@ def _bounds(outcomes: Outcomes) -> str:
     smallest = best_of_the_smallest(outcomes)
     rows = [
         [f"weakest tier above {smallest}", _cell(outcomes, smallest, "weakest")],
-        [f"strongest tier within a point of {WHOLE}", _cell(outcomes, WHOLE, "strongest", least=-1.0)],
     ]
+    if WHOLE in outcomes:
+        rows.append([f"strongest tier within a point of {WHOLE}", _cell(outcomes, WHOLE, "strongest", least=-1.0)])
     return table(["goal", "difference in points"], rows)
 
 
