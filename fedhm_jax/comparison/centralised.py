@@ -25,7 +25,7 @@ CENTRALISED = "centralised"
 FEDERATION = (
     *("strategy.", "aggregation.", "privacy.", "devices.deadline", "devices.dropout", "local.proximal"),
     *("server.participation", "server.cohort_size", "server.optimizer", "server.learning_rate"),
-    *("server.momentum", "server.second_moment", "server.epsilon"),
+    *("server.momentum", "server.second_moment", "server.epsilon", "server.samples"),
 )
 """Beginnings of the config fields that mean nothing where nothing is merged, or say how much work a federation does."""
 

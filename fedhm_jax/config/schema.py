@@ -239,6 +239,8 @@ class ServerConfig:
     """How convolutions are computed (same result): gemm: shifted slices and one matrix product. canonical: lax in the layout and with the gradients that are fast on a CPU. lax: plain lax. auto: the fastest measured on the backend."""
     devices: int | None = None
     """Devices that the clients of a round are spread over; each core of a CPU is one. If unset: all there are, of a CPU at most 8 and no more than clients in a round. Results on 1 to 8 of a CPU's agree to a few units of rounding."""
+    samples: Literal["replicated", "sharded"] = "replicated"
+    """Where the training samples are. replicated: all of them on every device, and the clients of a round in equal shares. sharded: on each device those of its own clients, which it trains whenever they are drawn; for more samples than a device has room for. Results agree to rounding."""
     clients_per_chunk: int | None = None
     """Clients trained side by side in one batched program; memory grows with it. If unset: 1 on a CPU, and elsewhere 16, halved until a round fits into memory."""
 

@@ -19,7 +19,8 @@ from fedhm_jax.data.image_file import read_image
 from fedhm_jax.data.kinds import AnyData
 from fedhm_jax.data.own_clients import given, natural
 from fedhm_jax.data.partition import label_counts, partition, partition_unlabelled
-from fedhm_jax.data.samples import Examples, Images, Windows, normalise, place_images
+from fedhm_jax.data.samples import Examples, Images, Windows, images_on_host, normalise, place_images
+from fedhm_jax.data.shards import assign_holders, choose_samples, client_shards
 from fedhm_jax.data.sources import load_dataset
 from fedhm_jax.data.subsets import hold_out, without_held_out
 from fedhm_jax.data.text import Text, check_text, decode
@@ -37,8 +38,11 @@ __all__ = [
     "Text",
     "Windows",
     "as_images",
+    "assign_holders",
     "check_text",
+    "choose_samples",
     "client_by_id",
+    "client_shards",
     "crop_flip",
     "data_from_arrays",
     "dataset_from_arrays",
@@ -48,6 +52,7 @@ __all__ = [
     "epoch_order",
     "given",
     "hold_out",
+    "images_on_host",
     "label_counts",
     "load_dataset",
     "load_text",

@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 
 from fedhm_jax.data.partition import label_counts
-from fedhm_jax.data.samples import place_images
+from fedhm_jax.data.samples import Array, images_on_host
 
 
 class ClientData(NamedTuple):
@@ -21,13 +21,16 @@ class ClientData(NamedTuple):
         offsets: (clients,) int32, where each client's samples start in ``indices``.
         counts: (clients,) int32, number of samples of each client.
         owned: (clients, classes) bool, classes each client holds; (clients, 1) True where samples have no classes.
+        holders: (clients,) int32, the device that each client's samples are on, where ``samples`` and ``indices`` are
+            its own on every device, and ``offsets`` point into these; None where every device has the samples of all.
     """
 
     samples: Any
-    indices: jax.Array
-    offsets: jax.Array
-    counts: jax.Array
-    owned: jax.Array
+    indices: Array
+    offsets: Array
+    counts: Array
+    owned: Array
+    holders: Array | None = None
 
 
 class Client(NamedTuple):
@@ -49,23 +52,23 @@ class Client(NamedTuple):
 
 
 def deal_out(samples: Any, parts: Sequence[np.ndarray], owned: np.ndarray | None = None) -> ClientData:
-    """Samples on the device, with what says whose they are.
+    """Samples, with what says whose they are.
 
     Args:
-        samples: on the device.
+        samples: what the task looks samples up in, as they are.
         parts: sample indices of each client.
         owned: (clients, classes) bool, classes each client holds; None where samples have no classes.
 
     Returns:
-        The data.
+        The data, what is new of them in host memory.
     """
     counts = np.array([len(part) for part in parts], np.int32)
     return ClientData(
         samples=samples,
-        indices=jnp.asarray(np.concatenate(parts), jnp.int32),
-        offsets=jnp.asarray(np.cumsum(counts) - counts, jnp.int32),
-        counts=jnp.asarray(counts),
-        owned=jnp.ones((len(parts), 1), bool) if owned is None else jnp.asarray(owned),
+        indices=np.concatenate(parts).astype(np.int32),
+        offsets=(np.cumsum(counts) - counts).astype(np.int32),
+        counts=counts,
+        owned=np.ones((len(parts), 1), bool) if owned is None else owned,
     )
 
 
@@ -94,7 +97,10 @@ def place_clients(
         >>> data.counts.tolist(), data.owned.tolist()
         ([2, 1], [[True, True], [False, True]])
     """
-    return deal_out(place_images(images, labels, images, dtype), parts, label_counts(labels, parts, classes) > 0)
+    samples = images_on_host(images, labels, images, dtype)
+    dealt = deal_out(samples, parts, label_counts(labels, parts, classes) > 0)
+    placed: ClientData = jax.tree.map(jnp.asarray, dealt)
+    return placed
 
 
 def client_by_id(data: ClientData, client_id: jax.Array, present: jax.Array) -> Client:

@@ -1,10 +1,13 @@
-"""Samples on the device, as tasks look them up."""
+"""Samples as tasks look them up, in host memory or on a device."""
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+Array = Any
+"""`numpy.ndarray` in host memory, `jax.Array` on a device."""
 
 
 class Images(NamedTuple):
@@ -17,10 +20,10 @@ class Images(NamedTuple):
         std: (channels,) likewise; its dtype is the one the model computes in.
     """
 
-    images: jax.Array
-    labels: jax.Array
-    mean: jax.Array
-    std: jax.Array
+    images: Array
+    labels: Array
+    mean: Array
+    std: Array
 
 
 class Windows(NamedTuple):
@@ -31,8 +34,8 @@ class Windows(NamedTuple):
         starts: (samples,) int32, where each window begins.
     """
 
-    tokens: jax.Array
-    starts: jax.Array
+    tokens: Array
+    starts: Array
 
 
 class Examples(NamedTuple):
@@ -47,10 +50,10 @@ class Examples(NamedTuple):
     targets: Any
 
 
-def place_images(
+def images_on_host(
     images: np.ndarray, labels: np.ndarray, training_images: np.ndarray, dtype: np.dtype | type = np.float32
 ) -> Images:
-    """Puts images on the device, with what normalises them.
+    """Images with what normalises them.
 
     Args:
         images: (samples, height, width, channels) uint8.
@@ -59,16 +62,23 @@ def place_images(
         dtype: floating type that the model computes in.
 
     Returns:
-        The images, on the default device.
+        The images, in host memory.
 
     Example:
         >>> black = np.zeros((2, 4, 4, 3), np.uint8)
-        >>> place_images(black, np.array([0, 1]), black).mean.tolist()
+        >>> images_on_host(black, np.array([0, 1]), black).mean.tolist()
         [0.0, 0.0, 0.0]
     """
     mean, std = channel_statistics(training_images)
-    labels_on_device = jnp.asarray(labels, jnp.int32)
-    return Images(jnp.asarray(images), labels_on_device, jnp.asarray(mean, dtype), jnp.asarray(std, dtype))
+    return Images(images, np.asarray(labels, np.int32), np.asarray(mean, dtype), np.asarray(std, dtype))
+
+
+def place_images(
+    images: np.ndarray, labels: np.ndarray, training_images: np.ndarray, dtype: np.dtype | type = np.float32
+) -> Images:
+    """`images_on_host`, put on the default device; arguments as there."""
+    placed: Images = jax.tree.map(jnp.asarray, images_on_host(images, labels, training_images, dtype))
+    return placed
 
 
 def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

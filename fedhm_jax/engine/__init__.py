@@ -3,9 +3,10 @@
 from fedhm_jax.engine.alone import build_alone
 from fedhm_jax.engine.cores import show_cores
 from fedhm_jax.engine.distributed import is_first, join, keep_watch
-from fedhm_jax.engine.evaluation import EvaluationData, Metrics, place_evaluation, static_statistics
+from fedhm_jax.engine.evaluation import EvaluationData, Metrics, deal_batches, pick_rows, static_statistics
 from fedhm_jax.engine.round import Engine, RoundStep, build_engine
 from fedhm_jax.engine.sharding import client_mesh, replicate
+from fedhm_jax.engine.shards import shard_clients, shard_evaluation
 
 __all__ = [
     "Engine",
@@ -15,11 +16,14 @@ __all__ = [
     "build_alone",
     "build_engine",
     "client_mesh",
+    "deal_batches",
     "is_first",
     "join",
     "keep_watch",
-    "place_evaluation",
+    "pick_rows",
     "replicate",
+    "shard_clients",
+    "shard_evaluation",
     "show_cores",
     "static_statistics",
 ]

@@ -22,19 +22,22 @@ class EvaluationData(NamedTuple):
         rows: (batches, batch) int32, the last batch padded with a sample of no weight.
         mask: (batches, batch), 0 for padding.
         statistics_rows: (batches, batch) int32, rows of the training samples; all batches are full.
+        statistics_samples: the training samples that ``statistics_rows`` count; None for the clients' own, where every
+            device has them all.
     """
 
     samples: Any
-    rows: jax.Array
-    mask: jax.Array
-    statistics_rows: jax.Array
+    rows: Any
+    mask: Any
+    statistics_rows: Any
+    statistics_samples: Any = None
 
 
 Metrics = Mapping[str, Metric]
 """What a task measures, summed over test samples."""
 
 
-def place_evaluation(
+def deal_batches(
     samples: Any,
     size: int,
     batch_size: int,
@@ -46,7 +49,7 @@ def place_evaluation(
     """Deals the test set into batches, and picks the samples for static statistics.
 
     Args:
-        samples: of the test, on the device.
+        samples: of the test, as they are.
         size: how many there are.
         batch_size: samples per batch.
         train_samples: number of training samples to pick from.
@@ -55,19 +58,32 @@ def place_evaluation(
         dtype: floating type of the mask.
 
     Returns:
-        The data, on the default device.
+        The data, what is new of them in host memory.
     """
     batch_size = min(batch_size, size)
     places = np.arange(-(-size // batch_size) * batch_size)
-    wanted = min(statistics_samples, train_samples)
-    statistics_batch = min(batch_size, wanted)
-    rows = np.random.default_rng(seed).permutation(train_samples)[: wanted // statistics_batch * statistics_batch]
     return EvaluationData(
         samples=samples,
-        rows=jnp.asarray(np.where(places < size, places, 0).reshape(-1, batch_size), jnp.int32),
-        mask=jnp.asarray((places < size).reshape(-1, batch_size), dtype),
-        statistics_rows=jnp.asarray(rows.reshape(-1, statistics_batch), jnp.int32),
+        rows=np.where(places < size, places, 0).reshape(-1, batch_size).astype(np.int32),
+        mask=(places < size).reshape(-1, batch_size).astype(dtype),
+        statistics_rows=pick_rows(train_samples, statistics_samples, batch_size, seed),
     )
+
+
+def pick_rows(train_samples: int, statistics_samples: int, batch_size: int, seed: int) -> np.ndarray:
+    """Picks the samples for static statistics; arguments as of `deal_batches`.
+
+    Returns:
+        (batches, batch) int32, different rows of the training samples.
+
+    Example:
+        >>> pick_rows(10, statistics_samples=7, batch_size=3, seed=0).shape
+        (2, 3)
+    """
+    wanted = min(statistics_samples, train_samples)
+    batch = min(batch_size, wanted)
+    rows = np.random.default_rng(seed).permutation(train_samples)[: wanted // batch * batch]
+    return rows.reshape(-1, batch).astype(np.int32)
 
 
 def static_statistics(

@@ -23,7 +23,7 @@ from fedhm_jax.client import (
 from fedhm_jax.data import ClientData, client_by_id
 from fedhm_jax.engine.evaluation import EvaluationData, Metrics, evaluate_model
 from fedhm_jax.engine.sharding import on_one_device, spread
-from fedhm_jax.engine.share import PARTS, Share
+from fedhm_jax.engine.share import PARTS, Own, Share
 from fedhm_jax.server import (
     PLAIN_MEAN,
     Cohort,
@@ -87,26 +87,28 @@ def build_engine(
     def work_of_tier(
         share: Share, tier: int, state: StateT, data: ClientData, cohort: Cohort, rate: jax.Array, key: jax.Array
     ) -> _OwnWork:
-        first, most = cohort.counts[:tier].sum(dtype=cohort.counts.dtype), len(cohort.clients[tier])
-        before = share.count(first)
+        clients, used = cohort.clients[tier], cohort.counts[tier]
+        if data.holders is None:
+            # The tiers' clients are one list, whose odd end is one, and not one a tier.
+            own = share.neighbours(cohort.counts[:tier].sum(dtype=used.dtype), used, len(clients))
+        else:
+            own = share.held(data.holders[clients], used)
         # Lanes ask for a client beyond the last when none is left.
-        clients = jnp.pad(cohort.clients[tier], (0, 1))
-
-        def client(slot: jax.Array) -> jax.Array:
-            return clients[jnp.minimum(share.place(before + slot) - first, most)]
-
+        padded = jnp.pad(clients, (0, 1))
         update = build_local_update(strategy.objective(state, tier), training, capacity)
-        work = _work_of_tier(strategy, tier, update, rule, state, data, client, rate, key)
-        return _OwnWork(work, first, most, before, share.count(first + cohort.counts[tier]) - before)
+        work = _work_of_tier(strategy, tier, update, rule, state, data, lambda slot: padded[own.place(slot)], rate, key)
+        return _OwnWork(work, own)
 
     def train(
         share: Share, state: StateT, data: ClientData, cohort: Cohort, *args: jax.Array
     ) -> tuple[Sequence[Contribution], tuple[TrainMetrics, ...]]:
+        if data.holders is not None:
+            share = share.undivided()
         works = [work_of_tier(share, tier, state, data, cohort, *args) for tier in tiers]
-        collect = _summed if rule.merge == "mean" else _stacked
-        contributions, metrics = zip(*collect(share, works, clients_per_chunk), strict=True)
         if rule.merge == "mean":
+            contributions, metrics = zip(*_summed(share, works, clients_per_chunk), strict=True)
             return contributions, metrics
+        contributions, metrics = zip(*_stacked(works, clients_per_chunk), strict=True)
         everybody = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *contributions)
         joint = _first_of(tiers, merge_robustly(everybody, rule.merge, rule.trim))
         return joint, jax.tree.map(lambda values: values.sum(0, dtype=values.dtype), metrics)
@@ -133,11 +135,12 @@ def build_engine(
         models = {"global": (strategy.network, strategy.global_model(state))} | {
             name: (strategy.networks[tier], strategy.tier_model(state, tier)) for tier, name in enumerate(tier_names)
         }
+        samples = data.samples if test.statistics_samples is None else test.statistics_samples
         # Tiers that predict with one and the same model share its figures.
         metrics: dict[tuple[int, int], Metrics] = {}
         for network, params in models.values():
             if (model := (id(network), id(params))) not in metrics:
-                tested = evaluate_model(network, params, training.task, data.samples, test, share)
+                tested = evaluate_model(network, params, training.task, samples, test, share)
                 metrics[model] = {**tested, **watch(params)}
         return {name: metrics[id(network), id(params)] for name, (network, params) in models.items()}
 
@@ -145,21 +148,15 @@ def build_engine(
 
 
 class _OwnWork(NamedTuple):
-    """What a device has to do of a tier. The tiers' clients are one list, whose odd end is one, and not one a tier.
+    """What a device has to do of a tier.
 
     Attributes:
         work: from the number of one of the device's clients of the tier to what it sends.
-        first: number in the list of the tier's first client.
-        most: clients that the tier can have.
-        before: number of the device's clients in the tiers before.
-        clients: number of the device's clients in the tier.
+        clients: which of the tier's clients these are.
     """
 
     work: Work[Progress, tuple[Contribution, TrainMetrics]]
-    first: jax.Array
-    most: int
-    before: jax.Array
-    clients: jax.Array
+    clients: Own
 
 
 def _summed(share: Share, works: Sequence[_OwnWork], lanes: int) -> list[tuple[Contribution, TrainMetrics]]:
@@ -171,20 +168,20 @@ def _summed(share: Share, works: Sequence[_OwnWork], lanes: int) -> list[tuple[C
             return lax.optimization_barrier(pack(own.work.finish(*args)))
 
         work = Work(own.work.begin, own.work.segment, own.work.advance, finish)
-        most, parts = share.most(own.most), share.most_parts
-        return sum_results(work, most, own.clients, lanes, parts, lambda slot: share.part(own.before + slot))
+        clients = own.clients
+        return sum_results(work, clients.most, clients.count, lanes, share.most_parts, clients.part)
 
     # Devices that met after every tier would wait for each other as often.
     sums = lax.optimization_barrier([own_sums(own) for own in works])
     return [unpack(share.total(of_tier), result_shapes(own.work)) for own, of_tier in zip(works, sums, strict=True)]
 
 
-def _stacked(share: Share, works: Sequence[_OwnWork], lanes: int) -> list[tuple[Contribution, TrainMetrics]]:
+def _stacked(works: Sequence[_OwnWork], lanes: int) -> list[tuple[Contribution, TrainMetrics]]:
     """What every client of each tier sends, in the order of the cohort."""
     stacks = lax.optimization_barrier(
-        [stack_results(own.work, share.most(own.most), own.clients, lanes) for own in works]
+        [stack_results(own.work, own.clients.most, own.clients.count, lanes) for own in works]
     )
-    return [share.gather(of_tier, own.first, own.most) for own, of_tier in zip(works, stacks, strict=True)]
+    return [own.clients.gather(of_tier) for own, of_tier in zip(works, stacks, strict=True)]
 
 
 def _work_of_tier(

@@ -60,11 +60,11 @@ def client_mesh(devices: int | None, clients: int = MOST_UNASKED) -> Mesh | None
 def spread(
     function: Callable[Concatenate[Share, Arguments], Result], mesh: Mesh | None, parts: int = PARTS
 ) -> Callable[Arguments, Result]:
-    """A function of a share and of replicated arguments, run on every device of a mesh.
+    """A function of a share and of arrays, run on every device of a mesh.
 
     Args:
         function: ``function(share, *args) -> results``, put together with `Share.total` or `Share.gather`, so equal on
-            all devices.
+            all devices. Of arrays that are split over the mesh, it is given the device's own part.
         mesh: from `client_mesh`.
         parts: of the sums; as many as devices if these are more.
 
@@ -85,22 +85,22 @@ def spread(
         return function(Share(lax.axis_index(CLIENTS), devices, max(parts, devices)), *args, **kwargs)
 
     # With its default check, shard_map sums every gradient by a replicated array over the mesh: each client would
-    # train on the gradients of all.
-    return jax.shard_map(on_device, mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False)
+    # train on the gradients of all. How arguments are split, their types say.
+    return jax.shard_map(on_device, mesh=mesh, out_specs=P(), check_vma=False)
 
 
 def replicate(tree: Any, mesh: Mesh | None) -> Any:
     """A copy of a tree on every device of a mesh.
 
     Args:
-        tree: arrays or PRNG keys that every process holds.
-        mesh: from `client_mesh`; None leaves the tree where it is.
+        tree: arrays, in host memory or on a device, or PRNG keys, which every process holds.
+        mesh: from `client_mesh`; None for the default device.
 
     Returns:
         The tree.
     """
     if mesh is None:
-        return tree
+        return jax.tree.map(jnp.asarray, tree)
     sharding = NamedSharding(mesh, P())
 
     def place(leaf: Any) -> Any:

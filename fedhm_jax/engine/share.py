@@ -1,8 +1,9 @@
 """What one device works on of a list of clients or test batches, and sums in an order that does not depend on how many
 devices there are."""
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,25 @@ CLIENTS = "clients"
 PARTS = 8
 """Partial sums that a sum over a list consists of, however many devices there are; the most devices that add up as
 one does. A device holds its share of them, each as large as what is summed."""
+
+
+class Own(NamedTuple):
+    """Those of some things that are one device's own.
+
+    Attributes:
+        most: how many can be.
+        count: how many are.
+        place: ``place(own)``, from a number among them to one among all; the number of all where there are not so many.
+        part: ``part(own)``, the partial sum that one belongs to, among the device's own.
+        gather: ``gather(tree)``, from arrays (most, ...) of this device, zero beyond ``count``, to arrays (things, ...)
+            in the order of all, the same on each device.
+    """
+
+    most: int
+    count: Any
+    place: Callable[[Any], Any]
+    part: Callable[[Any], Any]
+    gather: Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
@@ -96,6 +116,61 @@ class Share:
             The number of the part among the device's own.
         """
         return own % self.own_parts
+
+    def neighbours(self, first: Any, used: Any, things: int) -> Own:
+        """The device's own of some neighbours in the list.
+
+        Args:
+            first: number in the list of the first of them.
+            used: how many there are.
+            things: how many there can be.
+
+        Returns:
+            The device's own.
+        """
+        before = self.count(first)
+        return Own(
+            most=self.most(things),
+            count=self.count(first + used) - before,
+            place=lambda own: jnp.minimum(self.place(before + own) - first, things),
+            part=lambda own: self.part(before + own),
+            gather=lambda tree: self.gather(tree, first, things),
+        )
+
+    def held(self, holders: jax.Array, used: Any) -> Own:
+        """The device's own of things that are on one device each, for a share that is undivided.
+
+        Args:
+            holders: (things,) number of each one's device.
+            used: how many of them there are.
+
+        Returns:
+            The device's own, in their order.
+
+        Example:
+            >>> own = Share(1, devices=2, parts=2).held(jnp.array([1, 0, 1, 0, 1]), used=4)
+            >>> int(own.count), own.place(jnp.arange(2)).tolist()
+            (2, [0, 2])
+        """
+        things = len(holders)
+        mine = (holders == self.index) & (jnp.arange(things, dtype=jnp.int32) < used)
+        order = jnp.argsort(~mine, stable=True).astype(jnp.int32)
+        places = jnp.pad(order, (0, 1), constant_values=things)
+
+        def scatter(rows: jax.Array) -> jax.Array:
+            return lax.psum(jnp.zeros_like(rows).at[order].set(rows), CLIENTS)
+
+        return Own(
+            most=things,
+            count=mine.sum(dtype=jnp.int32),
+            place=lambda own: places[jnp.minimum(own, things)],
+            part=jnp.zeros_like,
+            gather=lambda tree: jax.tree.map(scatter, tree),
+        )
+
+    def undivided(self) -> "Share":
+        """The share with a single partial sum a device."""
+        return replace(self, parts=self.devices)
 
     def total(self, rows: Any) -> Any:
         """Sum over the parts of all devices, one after another, the same on each device.

@@ -8,7 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedhm_jax.config import LocalConfig
-from fedhm_jax.data import AnyData, ArrayData, Dataset, Examples, Text, Windows, crop_flip, label_counts, place_images
+from fedhm_jax.data import (
+    AnyData,
+    ArrayData,
+    Dataset,
+    Examples,
+    Text,
+    Windows,
+    crop_flip,
+    images_on_host,
+    label_counts,
+)
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.strategies import Setting
 from fedhm_jax.tasks import BY_CLASS, CLASSIFICATION, Batch, Metric, Task, next_token
@@ -138,24 +148,22 @@ def batch_of(learning: Learning, size: int) -> Any:
     return Batch(inputs, targets, mask)
 
 
-def samples_on_device(dataset: AnyData) -> tuple[Any, Any]:
+def samples_on_host(dataset: AnyData) -> tuple[Any, Any]:
     """Training and test samples as the task looks them up.
 
     Args:
         dataset: the samples.
 
     Returns:
-        Both, on the default device.
+        Both, in host memory.
     """
     if isinstance(dataset, Text):
-        train_tokens, test_tokens, train_starts, test_starts = map(jnp.asarray, dataset[:4])
+        train_tokens, test_tokens, train_starts, test_starts = dataset[:4]
         return Windows(train_tokens, train_starts), Windows(test_tokens, test_starts)
     if isinstance(dataset, ArrayData):
-        arrays = jax.tree.map(jnp.asarray, dataset[:4])
-        return Examples(*arrays[:2]), Examples(*arrays[2:])
-    train = place_images(dataset.train_images, dataset.train_labels, dataset.train_images)
-    test = train._replace(images=jnp.asarray(dataset.test_images), labels=jnp.asarray(dataset.test_labels, jnp.int32))
-    return train, test
+        return Examples(*dataset[:2]), Examples(*dataset[2:4])
+    train = images_on_host(dataset.train_images, dataset.train_labels, dataset.train_images)
+    return train, train._replace(images=dataset.test_images, labels=dataset.test_labels.astype(np.int32))
 
 
 def counts_by_class(dataset: AnyData, dealt: list[np.ndarray]) -> np.ndarray:

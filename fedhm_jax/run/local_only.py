@@ -18,7 +18,7 @@ import numpy as np
 from fedhm_jax.client import TrainMetrics, even_lanes
 from fedhm_jax.config import OutputConfig, SimulationConfig, check_config
 from fedhm_jax.engine import Metrics, build_alone, is_first
-from fedhm_jax.errors import OutOfMemoryError
+from fedhm_jax.errors import ConfigError, OutOfMemoryError
 from fedhm_jax.reporting import reporting
 from fedhm_jax.results import Record, RunPlan, SimulationResult
 from fedhm_jax.run.handed_over import NOTHING, HandedOver
@@ -111,6 +111,8 @@ def simulate_alone(
     """
     for config in configs:
         check_config(config)
+        if config.server.samples == "sharded":
+            raise ConfigError.of("server.samples", "sharded", "'replicated' for clients that train alone")
 
     def notify(notice: str) -> None:
         for callback in on_notice:

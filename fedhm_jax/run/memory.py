@@ -51,17 +51,23 @@ def reporting_out_of_memory(sentence: Callable[[], OutOfMemoryError]) -> Iterato
         raise sentence() from error
 
 
-def placement_error(config: SimulationConfig, samples: int) -> OutOfMemoryError:
+def placement_error(config: SimulationConfig, samples: int, devices: int = 1) -> OutOfMemoryError:
     """What to say where data and model do not fit onto the device.
 
     Args:
         config: the run's.
         samples: number of training samples.
+        devices: that the run spreads over.
 
     Returns:
         The exception, ready to raise.
+
+    Example:
+        >>> str(placement_error(SimulationConfig(), 1000, devices=2)).partition("; ")[2]
+        "try server.samples = 'sharded', data.train_samples = 500 or a smaller model"
     """
-    remedy = f"data.train_samples = {samples // 2} or a smaller model"
+    spread = "server.samples = 'sharded', " if devices > 1 and config.server.samples == "replicated" else ""
+    remedy = f"{spread}data.train_samples = {samples // 2} or a smaller model"
     stage = f"placing {samples} training samples and the model on the device"
     return OutOfMemoryError.of(stage, "data.train_samples", config.data.train_samples, remedy)
 

@@ -12,14 +12,16 @@ from jax.sharding import Mesh
 
 from fedhm_jax.client import LocalTraining
 from fedhm_jax.config import SimulationConfig, check_clients
-from fedhm_jax.data import AnyData, ClientData, deal_out
+from fedhm_jax.data import AnyData, ClientData, Text, assign_holders, deal_out
 from fedhm_jax.engine import (
     Engine,
     EvaluationData,
     build_engine,
     client_mesh,
-    place_evaluation,
+    deal_batches,
     replicate,
+    shard_clients,
+    shard_evaluation,
     show_cores,
 )
 from fedhm_jax.errors import ConfigError
@@ -32,7 +34,7 @@ from fedhm_jax.run.learning import (
     counts_by_class,
     learning_of,
     metrics_of,
-    samples_on_device,
+    samples_on_host,
 )
 from fedhm_jax.run.local_preparation import check_batch_size, check_samples, local_training
 from fedhm_jax.run.memory import placement_error, reporting_out_of_memory
@@ -201,7 +203,8 @@ def prepare(config: SimulationConfig, given: HandedOver = NOTHING) -> Run:
         OutOfMemoryError: data and model are too large for the device.
     """
     parts = check_run(config, given)
-    with reporting_out_of_memory(partial(placement_error, config, parts.dataset.train_size)):
+    devices = 1 if parts.mesh is None else parts.mesh.size
+    with reporting_out_of_memory(partial(placement_error, config, parts.dataset.train_size, devices)):
         return _place(parts)
 
 
@@ -256,14 +259,25 @@ def engine_of(run: Run, capacity: int) -> Engine[State]:
 def _place(parts: RunParts) -> Run:
     model_key, round_key = jax.random.split(jax.random.key(parts.plan.config.server.seed))
     state = jax.jit(partial(_first_state, parts.strategy, parts.setting))(model_key, parts.first_params)
-    return _run_of(parts, replicate((state, *_data_of(parts), round_key), parts.mesh))
+    state, round_key = replicate((state, round_key), parts.mesh)
+    return _run_of(parts, (state, *_place_data(parts), round_key))
+
+
+def _place_data(parts: RunParts) -> tuple[ClientData, EvaluationData]:
+    (data, test), mesh, sampling = data_on_host(parts), parts.mesh, parts.sampling
+    if parts.plan.config.server.samples == "replicated" or mesh is None:
+        replicated: tuple[ClientData, EvaluationData] = replicate((data, test), mesh)
+        return replicated
+    holders = assign_holders(sampling.sizes, sampling.tier_of_client, mesh.size)
+    window = parts.dataset.window if isinstance(parts.dataset, Text) else None
+    return shard_clients(data, holders, mesh, window), shard_evaluation(test, data.samples, mesh, window)
 
 
 def on_shapes(parts: RunParts) -> Run:
     """A run whose state, data, test set and key are shapes, to be traced and compiled for devices that are not there.
 
     Args:
-        parts: from `check_run`.
+        parts: from `check_run`; samples are taken as replicated.
 
     Returns:
         The run, with `jax.ShapeDtypeStruct` in place of arrays.
@@ -275,7 +289,7 @@ def on_shapes(parts: RunParts) -> Run:
     """
     key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
     state = jax.eval_shape(partial(_first_state, parts.strategy, parts.setting), key, parts.first_params)
-    return _run_of(parts, (state, *jax.eval_shape(partial(_data_of, parts)), key))
+    return _run_of(parts, (state, *jax.eval_shape(partial(data_on_host, parts)), key))
 
 
 def _run_of(parts: RunParts, arrays: tuple[State, ClientData, EvaluationData, jax.Array]) -> Run:
@@ -284,10 +298,18 @@ def _run_of(parts: RunParts, arrays: tuple[State, ClientData, EvaluationData, ja
     return Run(parts, min(asked, most_clients), *arrays)
 
 
-def _data_of(parts: RunParts) -> tuple[ClientData, EvaluationData]:
+def data_on_host(parts: RunParts) -> tuple[ClientData, EvaluationData]:
+    """The clients' samples and the test set before they are on a device.
+
+    Args:
+        parts: from `check_run`.
+
+    Returns:
+        Both, in host memory; samples are the data set's own arrays.
+    """
     dataset, evaluation = parts.dataset, parts.plan.config.evaluation
-    train, held_back = samples_on_device(dataset)
-    test = place_evaluation(
+    train, held_back = samples_on_host(dataset)
+    test = deal_batches(
         held_back,
         dataset.test_size,
         evaluation.batch_size,

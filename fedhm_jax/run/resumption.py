@@ -34,7 +34,7 @@ from fedhm_jax.engine import show_cores
 from fedhm_jax.errors import ConfigError, shown
 from fedhm_jax.reporting import is_finished
 from fedhm_jax.run.checkpoint import Checkpoint, DamagedCheckpoint, checkpoints, read_checkpoint, read_manifest
-from fedhm_jax.run.preparation import Run
+from fedhm_jax.run.preparation import Run, data_on_host
 from fedhm_jax.run.traced_program import CODE, refuse_other_program, training_digest
 from fedhm_jax.strategies import State
 
@@ -50,6 +50,7 @@ _FREE = {
     "checkpoint.keep",
     "server.clients_per_chunk",
     "server.devices",
+    "server.samples",
 }
 """Fields that may be others when a run goes on: they do not change its results, the chunk but for rounding. A run that
 ran out of memory must be able to go on with a smaller one. Of a file to start from, the content decides."""
@@ -76,7 +77,7 @@ def find_start(resume: Path | str, config: SimulationConfig | None = None) -> St
 
     ``server.rounds`` may be another number than the run was started with, but not below the rounds that are finished,
     and not with a cosine schedule, whose learning rates depend on it. Folders, all of ``output``, ``checkpoint``,
-    ``server.devices`` and ``server.clients_per_chunk`` may change as well; nothing else.
+    ``server.devices``, ``server.samples`` and ``server.clients_per_chunk`` may change as well; nothing else.
 
     Args:
         resume: the run's folder, for its latest checkpoint, or one checkpoint's folder.
@@ -272,12 +273,13 @@ def _program(run: Run) -> str | None:
 
 def _initial_digests(run: Run) -> dict[str, str]:
     """Digests by what they are of. Of the training images, mean and deviation must do: the images may be many."""
-    data = run.data
+    # Samples that are spread are nowhere together but in host memory.
+    data, test = (run.data, run.test) if run.data.holders is None else data_on_host(run.parts)
     if isinstance(data.samples, Images):
         data = data._replace(samples=data.samples[1:])
     return {
         "the training set": _digest(data),
-        "the test set": _digest(run.test),
+        "the test set": _digest(test),
         "the sampling of cohorts": _digest((run.parts.sampling, run.parts.client_seconds)),
         "the PRNG key": _digest(run.key),
         "the model before the first round": _digest((run.state, [str(cost) for cost in run.parts.plan.costs])),

@@ -1,7 +1,7 @@
 """Runs that differ in seed and learning rate as one program: states, partitions and cohorts stacked, samples shared."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
 import jax
 import jax.numpy as jnp
@@ -102,14 +102,14 @@ def over_seeds(engine: Engine[State], platform: str | None = None) -> Engine[Sta
         states: State, data: ClientData, cohorts: Cohort, learning_rates: jax.Array, keys: jax.Array
     ) -> tuple[State, tuple[TrainMetrics, ...]]:
         def one(
-            state: State, dealt: tuple[jax.Array, ...], cohort: Cohort, rate: jax.Array, key: jax.Array
+            state: State, dealt: tuple[Any, ...], cohort: Cohort, rate: jax.Array, key: jax.Array
         ) -> tuple[State, tuple[TrainMetrics, ...]]:
             return engine.round_step(state, ClientData(data.samples, *dealt), cohort, rate, key)
 
         return each(one, states, _dealt(data), cohorts, learning_rates, keys)
 
     def evaluate(states: State, data: ClientData, test: EvaluationData) -> Mapping[str, Metrics]:
-        def one(state: State, dealt: tuple[jax.Array, ...], rows: jax.Array) -> Mapping[str, Metrics]:
+        def one(state: State, dealt: tuple[Any, ...], rows: jax.Array) -> Mapping[str, Metrics]:
             own = ClientData(data.samples, *dealt)
             return engine.evaluate(state, own, test._replace(statistics_rows=rows))
 
@@ -118,7 +118,7 @@ def over_seeds(engine: Engine[State], platform: str | None = None) -> Engine[Sta
     return Engine(round_step, evaluate)
 
 
-def _dealt(data: ClientData) -> tuple[jax.Array, ...]:
+def _dealt(data: ClientData) -> tuple[Any, ...]:
     """Everything but the samples, which all seeds share."""
     return data[1:]
 

@@ -140,7 +140,8 @@ def simulate_seeds(
 ) -> tuple[SimulationResult, ...]:
     """Runs several seeds of one config as one program, compiled once; each result is that of a run of its own.
 
-    Seeds whose partitions have unequal numbers of samples do not fit into one program and run one after another.
+    Seeds whose partitions have unequal numbers of samples do not fit into one program and run one after another, and so
+    do those whose samples are sharded.
 
     Args:
         config: what to run; its ``server.seed`` and ``output.folder`` are replaced.
@@ -212,11 +213,14 @@ def simulate_together(
     for config in configs:
         check_config(config)
     viewers = [trackers_of(config.output) for config in configs]
+    alone = partial(simulate_together, given=given, on_start=on_start, on_round=on_round, on_notice=on_notice)
+    if len(configs) > 1 and configs[0].server.samples == "sharded":
+        # What is where follows from the partition, and so from the seed.
+        return tuple(alone([config])[0] for config in configs)
     with kept_programs(configs[0].output.compilation_cache):
         runs = [prepare(config, given) for config in configs]
         if not can_share_a_program([run.data for run in runs]):
-            alone = partial(simulate_together, given=given, on_notice=on_notice)
-            return tuple(alone([config], on_start=on_start, on_round=on_round)[0] for config in configs)
+            return tuple(alone([config])[0] for config in configs)
         notify = _notices(configs, on_notice)
         for notice in dict.fromkeys(notice for run in runs for notice in run.parts.notices):
             notify(notice)

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedhm_jax.config import OutputConfig, SimulationConfig, config_to_toml
-from fedhm_jax.engine import static_statistics
+from fedhm_jax.engine import pick_rows, static_statistics
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.lowrank import is_factors
 from fedhm_jax.models import Network, Statistics, count_parameters
 from fedhm_jax.run.handed_over import qualified_name
-from fedhm_jax.run.learning import samples_on_device
+from fedhm_jax.run.learning import samples_on_host
 from fedhm_jax.run.model_file import FORMAT, ModelFile, as_tensors, write_model_file
 from fedhm_jax.run.model_inputs import ImageInputs, ModelInputs, inputs_of
 from fedhm_jax.run.preparation import Run
@@ -216,8 +216,12 @@ def trained_models(run: Run, state: State) -> Models:
     # Neither the data, which may be large, nor the run that holds them are kept.
     inputs, outputs, task = inputs_of(parts.dataset, run.data.samples), parts.learning.outputs, setting.task
     # Every device and every process holds the whole state; a model that is used later runs on one device alone.
-    state, rows = jax.tree.map(lambda leaf: leaf.addressable_data(0), (state, run.test.statistics_rows))
-    sample = samples_on_device(parts.dataset.with_train(np.asarray(rows).reshape(-1)))[0] if has_statistics else None
+    state = jax.tree.map(lambda leaf: leaf.addressable_data(0), state)
+    evaluation, sample = plan.config.evaluation, None
+    batch_size = min(evaluation.batch_size, parts.dataset.test_size)
+    rows = pick_rows(parts.dataset.train_size, evaluation.statistics_samples, batch_size, parts.statistics_seed)
+    if has_statistics:
+        sample = jax.tree.map(jnp.asarray, samples_on_host(parts.dataset.with_train(rows.reshape(-1)))[0])
     if isinstance(inputs, ImageInputs) and sample is not None:
         sample = sample._replace(mean=jnp.asarray(inputs.mean), std=jnp.asarray(inputs.std))
 

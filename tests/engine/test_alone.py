@@ -24,7 +24,7 @@ from support.round_twin import (
 
 from fedhm_jax.data.samples import place_images
 from fedhm_jax.engine.alone import build_alone
-from fedhm_jax.engine.evaluation import EvaluationData, place_evaluation
+from fedhm_jax.engine.evaluation import EvaluationData, deal_batches
 from fedhm_jax.engine.sharding import client_mesh, replicate
 
 RATES = (0.05, 0.02, 0.08)
@@ -44,7 +44,7 @@ def train_alone(clients: Sequence[int], count: int, devices: int = 1) -> tuple[A
 
 def placed_test(samples: Any) -> EvaluationData:
     test = place_images(samples.test_images, samples.test_labels, samples.images, np.float64)
-    return place_evaluation(test, len(samples.test_labels), 5, len(samples.labels), 17, seed=0, dtype=np.float64)
+    return deal_batches(test, len(samples.test_labels), 5, len(samples.labels), 17, seed=0, dtype=np.float64)
 
 
 def check(client: int, trained: Any, tested: Any) -> None:

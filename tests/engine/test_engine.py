@@ -11,7 +11,7 @@ import pytest
 from fedhm_jax.client.update import LocalTraining
 from fedhm_jax.data.client_data import epoch_order, place_clients
 from fedhm_jax.data.samples import normalise
-from fedhm_jax.engine.evaluation import place_evaluation
+from fedhm_jax.engine.evaluation import deal_batches
 from fedhm_jax.engine.round import build_engine
 from fedhm_jax.models.build import build_model
 from fedhm_jax.strategies import fedhm
@@ -168,7 +168,7 @@ def test_one_full_rank_tier_is_federated_averaging(images_and_labels):
 def test_evaluation_counts_each_test_sample_once(images_and_labels, data):
     images, labels = images_and_labels
     engine, state = build()
-    tests = [place_evaluation(data.samples, len(labels), size, len(labels), 10, seed=0) for size in (5, 43, 100)]
+    tests = [deal_batches(data.samples, len(labels), size, len(labels), 10, seed=0) for size in (5, 43, 100)]
     results = [jax.jit(engine.evaluate)(state, data, test) for test in tests]
     for metrics in results:
         assert float(metrics["f1"]["loss"].weight) == len(labels)

@@ -317,7 +317,7 @@ def test_a_test_sample_alone_needs_a_smaller_model():
 
 
 @pytest.mark.parametrize("error", [exhausted, MemoryError])
-@pytest.mark.parametrize("where", ["fedhm_jax.run.preparation.samples_on_device", "fedhm_jax.run.program.stack_data"])
+@pytest.mark.parametrize("where", ["fedhm_jax.run.preparation.samples_on_host", "fedhm_jax.run.program.stack_data"])
 def test_data_that_do_not_fit_name_their_number(monkeypatch, tmp_path, where, error):
     def full(*_):
         raise error()
@@ -376,7 +376,7 @@ def test_the_command_line_says_what_to_try_and_how_to_go_on(monkeypatch, acceler
 
 
 def test_the_command_line_says_that_the_data_are_too_many(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(fedhm_jax.run.preparation, "samples_on_device", lambda *_: np.ones(2**60, np.uint8))
+    monkeypatch.setattr(fedhm_jax.run.preparation, "samples_on_host", lambda *_: np.ones(2**60, np.uint8))
     write_config(SMALL, tmp_path / "run.toml")
     monkeypatch.chdir(tmp_path)
     assert main(["simulate", "--config", "run.toml"]) == 1

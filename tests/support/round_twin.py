@@ -15,7 +15,7 @@ from fedhm_jax.client.optimizers import optimizer_by_name
 from fedhm_jax.client.update import LocalTraining
 from fedhm_jax.data.client_data import ClientData, epoch_order, place_clients
 from fedhm_jax.data.samples import place_images
-from fedhm_jax.engine.evaluation import place_evaluation, static_statistics
+from fedhm_jax.engine.evaluation import deal_batches, static_statistics
 from fedhm_jax.engine.round import Engine, build_engine
 from fedhm_jax.layers.convolution import ConvMethod
 from fedhm_jax.layers.lowrank import Conv, LowRankConv, LowRankDense
@@ -324,7 +324,7 @@ def check_evaluation(case: Case, dtype: type, tolerance: float) -> None:
     fast = assemble(case, samples, dtype)
     # Three test batches, the last with two places of padding; three batches for the statistics.
     placed = place_images(samples.test_images, samples.test_labels, samples.images, dtype)
-    test = place_evaluation(placed, len(samples.test_labels), 5, len(samples.labels), 17, seed=0, dtype=dtype)
+    test = deal_batches(placed, len(samples.test_labels), 5, len(samples.labels), 17, seed=0, dtype=dtype)
     assert test.mask.sum() == 13
     assert test.statistics_rows.shape == (3, 5)
     images, test_images = (twin.normalise(some, samples.images) for some in (samples.images, samples.test_images))

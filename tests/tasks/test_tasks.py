@@ -31,7 +31,7 @@ from fedhm_jax import (
 )
 from fedhm_jax.client import LocalTraining, optimizer_by_name
 from fedhm_jax.data import Windows, deal_out, epoch_order
-from fedhm_jax.engine import build_engine, place_evaluation
+from fedhm_jax.engine import build_engine, deal_batches
 from fedhm_jax.server import Cohort
 from fedhm_jax.strategies import Setting, fedavg
 from fedhm_jax.tasks import CLASSIFICATION, REGRESSION, Metric, next_token
@@ -115,7 +115,7 @@ def test_a_round_on_text_is_federated_averaging_on_windows() -> None:
         np.testing.assert_allclose(trained.loss, sum(losses), rtol=1e-9)
         assert trained.samples == 2 * sum(map(len, PARTS))
 
-        test = place_evaluation(data.samples, len(starts), 3, 8, 4, seed=0, dtype=np.float64)
+        test = deal_batches(data.samples, len(starts), 3, 8, 4, seed=0, dtype=np.float64)
         measured = jax.jit(engine.evaluate)(state, data, test)["f1"]
         loss, _, log_p = loss_and_gradient(found, windows_at(tokens, starts))
         np.testing.assert_allclose(measured["bits"].sum, loss / np.log(2), rtol=1e-9)
