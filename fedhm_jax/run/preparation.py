@@ -260,10 +260,18 @@ def _place(parts: RunParts) -> Run:
     model_key, round_key = jax.random.split(jax.random.key(parts.plan.config.server.seed))
     state = jax.jit(partial(_first_state, parts.strategy, parts.setting))(model_key, parts.first_params)
     state, round_key = replicate((state, round_key), parts.mesh)
-    return _run_of(parts, (state, *_place_data(parts), round_key))
+    return _run_of(parts, (state, *place_data(parts), round_key))
 
 
-def _place_data(parts: RunParts) -> tuple[ClientData, EvaluationData]:
+def place_data(parts: RunParts) -> tuple[ClientData, EvaluationData]:
+    """Puts the clients' samples and the test set on the devices.
+
+    Args:
+        parts: from `check_run`.
+
+    Returns:
+        Both, as ``server.samples`` has them.
+    """
     (data, test), mesh, sampling = data_on_host(parts), parts.mesh, parts.sampling
     if parts.plan.config.server.samples == "replicated" or mesh is None:
         replicated: tuple[ClientData, EvaluationData] = replicate((data, test), mesh)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.own_samples import CLIENTS
 
 from fedhm_jax import ConfigError
 from fedhm_jax.engine.distributed import join
@@ -59,9 +60,10 @@ def single(folder, *flags):
 
 
 @pytest.mark.long
-def test_two_processes_give_the_run_of_one_and_write_once(tmp_path):
-    rounds = ("--server.rounds", "2")
-    codes, errors = ends(start(tmp_path / "two", *rounds, "--output.folder", str(tmp_path / "two")))
+@pytest.mark.parametrize("samples", ["replicated", "sharded"])
+def test_two_processes_give_the_run_of_one_and_write_once(tmp_path, samples):
+    rounds, folder = ("--server.rounds", "2"), str(tmp_path / "two")
+    codes, errors = ends(start(tmp_path / "two", *rounds, "--server.samples", samples, "--output.folder", folder))
     assert codes == [0, 0], errors
     alone, together = single(tmp_path / "one", *rounds), records(tmp_path / "two")
     assert [record["round"] for record in together] == [1, 2]
@@ -69,6 +71,29 @@ def test_two_processes_give_the_run_of_one_and_write_once(tmp_path):
         assert other["clients"] == one["clients"]
         for name in ("train_loss", "loss", "accuracy"):
             assert other[name] == pytest.approx(one[name], abs=2e-4, nan_ok=True)
+
+
+@pytest.mark.long
+def test_a_process_has_the_samples_of_its_own_clients_alone():
+    """Two devices of four each, with an even share and one client more at most."""
+    script, coordinator = Path(__file__).parents[1] / "support" / "own_samples.py", f"127.0.0.1:{free_port()}"
+    unset = ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(script), coordinator, str(process)],
+            env={name: value for name, value in os.environ.items() if name not in unset},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for process in range(2)
+    ]
+    shown = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], shown
+    first, second = (json.loads(output) for output, _ in shown)
+    assert (len(first["held"]), len(second["held"]), len(first["held"] | second["held"])) == (2, 2, 4)
+    most = max((first["held"] | second["held"]).values())
+    assert most <= first["whole"] / 4 + first["whole"] / CLIENTS + 64
 
 
 @pytest.mark.long

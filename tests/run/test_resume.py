@@ -476,10 +476,13 @@ def test_other_versions_and_devices_are_refused(
 
 
 @pytest.mark.long
-def test_a_run_goes_on_on_another_number_of_devices(unbroken: SimulationResult, copy: Path) -> None:
+@pytest.mark.parametrize("placing", [{"devices": 3}, {"devices": 2, "samples": "sharded"}])
+def test_a_run_goes_on_on_another_number_of_devices(
+    unbroken: SimulationResult, copy: Path, placing: dict[str, Any]
+) -> None:
     """To the same bits as users compile; the quick compilation of these tests rounds differently."""
     config = stored_config(copy)
-    result = simulate(replace(config, server=replace(config.server, devices=3)), resume=copy)
+    result = simulate(replace(config, server=replace(config.server, **placing)), resume=copy)
     assert len(result.history) == len(unbroken.history)
     assert farthest(result.params, unbroken.params) < 2e-5
 
