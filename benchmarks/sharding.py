@@ -1,7 +1,7 @@
 """What do sharded samples save in memory, and what do they cost in balance?
 
 ``python -m benchmarks.sharding``. Nothing is trained and nothing timed: runs are prepared on 1 to 8 devices of a CPU,
-what each device holds is counted, and cohorts are drawn to see how much of a round's work falls to the device with most.
+what each device holds is counted, and cohorts are drawn to see how much of a round's work the device with most has.
 """
 
 import sys
@@ -15,7 +15,7 @@ import numpy as np
 import tyro
 
 from benchmarks.report import RESULTS, Report, ResultTable, show, write
-from fedhm_jax import LocalConfig, PartitionConfig, ServerConfig, SimulationConfig
+from fedhm_jax import EvaluationConfig, LocalConfig, PartitionConfig, ServerConfig, SimulationConfig
 from fedhm_jax.data import assign_holders
 from fedhm_jax.run.preparation import RunParts, check_run, place_data
 from fedhm_jax.server import sample_cohort
@@ -29,7 +29,9 @@ CASES = {
     ),
     "50 of 100": SimulationConfig(partition=PartitionConfig(clients=100), local=LocalConfig(batch_size=10)),
     "10 of 20, Dirichlet 0.5": SimulationConfig(
-        partition=PartitionConfig(method="dirichlet", alpha=0.5, min_samples=10), local=LocalConfig(batch_size=10)
+        partition=PartitionConfig(method="dirichlet", alpha=0.5, min_samples=10),
+        local=LocalConfig(batch_size=10),
+        evaluation=EvaluationConfig(batch_size=20),
     ),
 }
 """Configs by what they are."""
@@ -41,7 +43,8 @@ class Counted(NamedTuple):
     Attributes:
         case: one of `CASES`.
         devices: how many.
-        held: most bytes of training and test samples on a device, sharded.
+        held: bytes of training samples on a device, sharded.
+        tested: bytes of test samples on a device, and of those for static norms.
         largest: share of a round's work that the device with most of it has, times the number of devices, in the mean
             over rounds, sharded.
         in_turn: the same for samples that are replicated, of which clients go to devices in turn.
@@ -50,24 +53,28 @@ class Counted(NamedTuple):
     case: str
     devices: int
     held: int
+    tested: int
     largest: float
     in_turn: float
 
 
-def held(config: SimulationConfig, devices: int) -> int:
-    """Most bytes of samples that a device has.
+def held(config: SimulationConfig, devices: int) -> tuple[int, int]:
+    """Bytes of samples that a device has, the same on all.
 
     Args:
         config: of the run.
         devices: that it spreads over.
 
     Returns:
-        Those of training and test samples, and what says whose they are.
+        Those of training samples, with what says whose they are, and those of the evaluation.
     """
     parts = check_run(replace(config, server=replace(config.server, devices=devices, samples="sharded")))
     data, test = place_data(parts)
-    leaves = jax.tree.leaves((data.samples, data.indices, test.samples))
-    return sum(leaf.addressable_shards[0].data.nbytes for leaf in leaves)
+    both = (data.samples, data.indices), (test.samples, test.statistics_samples)
+    train, tested = (
+        sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(samples)) for samples in both
+    )
+    return train, tested
 
 
 def largest_shares(parts: RunParts, devices: int, rounds: int) -> tuple[float, float]:
@@ -113,7 +120,7 @@ def count(cases: Sequence[str], devices: Sequence[int], rounds: int) -> list[Cou
     for case in cases:
         parts = check_run(CASES[case])
         rows += [
-            Counted(case, number, held(CASES[case], number), *largest_shares(parts, number, rounds))
+            Counted(case, number, *held(CASES[case], number), *largest_shares(parts, number, rounds))
             for number in devices
         ]
     return rows
@@ -131,10 +138,13 @@ def build_report(rows: Sequence[Counted], rounds: int, command: str) -> Report:
         The report.
     """
     memory = ResultTable(
-        "Samples on the device that has most of them, in bytes",
-        ("clients", "devices", "bytes", "of those on one device"),
+        "Bytes of samples on each device",
+        ("clients", "devices", "training", "share of all", "test", "share of all"),
         [
-            (row.case, str(row.devices), f"{row.held:,}", f"{row.held / first.held:.2f}")
+            (
+                *(row.case, str(row.devices), f"{row.held:,}", f"{row.held / first.held:.3f}"),
+                *(f"{row.tested:,}", f"{row.tested / first.tested:.3f}"),
+            )
             for row in rows
             for first in rows
             if first.case == row.case and first.devices == 1
@@ -146,8 +156,9 @@ def build_report(rows: Sequence[Counted], rounds: int, command: str) -> Report:
         [(row.case, str(row.devices), f"{row.largest:.2f}", f"{row.in_turn:.2f}") for row in rows if row.devices > 1],
     )
     notes = (
-        "Samples are the digits of scikit-learn, training and test. Replicated, every device has what one device has "
-        "here. Work is samples times multiply-accumulates of the client's tier (f = 1, 2, 4, 8), in the mean over "
+        "Samples are the digits of scikit-learn, 1437 for training and 360 for the test. Replicated, every device has "
+        "what one device has here. A batch of the test is on one device, with room for as many on all: by default the "
+        "360 are one batch, in the last case they are 18. Work is samples times multiply-accumulates of the client's tier (f = 1, 2, 4, 8), in the mean over "
         f"{rounds:,} cohorts: a round takes as long as the device with most work. Sharded, that depends on who is "
         "drawn; replicated, on what does not divide evenly.",
     )

@@ -23,7 +23,7 @@ class EvaluationData(NamedTuple):
         mask: (batches, batch), 0 for padding.
         statistics_rows: (batches, batch) int32, rows of the training samples; all batches are full.
         statistics_samples: the training samples that ``statistics_rows`` count; None for the clients' own, where every
-            device has them all.
+            device has them all or no model has static norms.
     """
 
     samples: Any

@@ -32,12 +32,12 @@ def shard_clients(data: ClientData, holders: np.ndarray, mesh: Mesh, window: int
     return ClientData(samples, indices, offsets, counts, owned, on_mesh)
 
 
-def shard_evaluation(test: EvaluationData, train: Any, mesh: Mesh, window: int | None = None) -> EvaluationData:
+def shard_evaluation(test: EvaluationData, train: Any | None, mesh: Mesh, window: int | None = None) -> EvaluationData:
     """Puts the samples of each batch on the device that works on it, those for static statistics as well.
 
     Args:
         test: the test set, in host memory.
-        train: all training samples, likewise.
+        train: all training samples, likewise; None for a model without static norms.
         mesh: from `client_mesh`.
         window: tokens that a sample predicts, where samples are a text's.
 
@@ -45,8 +45,11 @@ def shard_evaluation(test: EvaluationData, train: Any, mesh: Mesh, window: int |
         The data on the mesh. Inside of `spread`, both kinds of samples are the device's own.
     """
     samples, rows = _batches(test.samples, test.rows, mesh, window)
-    statistics_samples, statistics_rows = _batches(train, test.statistics_rows, mesh, window)
-    return EvaluationData(samples, rows, replicate(test.mask, mesh), statistics_rows, statistics_samples)
+    sharded = EvaluationData(samples, rows, *replicate((test.mask, test.statistics_rows), mesh))
+    if train is None:
+        return sharded
+    samples, rows = _batches(train, test.statistics_rows, mesh, window)
+    return sharded._replace(statistics_samples=samples, statistics_rows=rows)
 
 
 def _batches(samples: Any, rows: np.ndarray, mesh: Mesh, window: int | None) -> tuple[Any, jax.Array]:

@@ -278,7 +278,8 @@ def place_data(parts: RunParts) -> tuple[ClientData, EvaluationData]:
         return replicated
     holders = assign_holders(sampling.sizes, sampling.tier_of_client, mesh.size)
     window = parts.dataset.window if isinstance(parts.dataset, Text) else None
-    return shard_clients(data, holders, mesh, window), shard_evaluation(test, data.samples, mesh, window)
+    measured_on = data.samples if parts.setting.has_statistics else None
+    return shard_clients(data, holders, mesh, window), shard_evaluation(test, measured_on, mesh, window)
 
 
 def on_shapes(parts: RunParts) -> Run:

@@ -87,7 +87,7 @@ def test_a_batch_finds_its_samples_on_its_device(devices):
 
 def bytes_of_samples(data, test, device):
     """What one device has of training and test samples."""
-    leaves = jax.tree.leaves((data.samples, data.indices, test.samples))
+    leaves = jax.tree.leaves((data.samples, data.indices, test.samples, test.statistics_samples))
     return sum(
         shard.data.nbytes for leaf in leaves for shard in leaf.addressable_shards if shard.device.id == device.id
     )
