@@ -158,7 +158,8 @@ def build_report(rows: Sequence[Counted], rounds: int, command: str) -> Report:
     notes = (
         "Samples are the digits of scikit-learn, 1437 for training and 360 for the test. Replicated, every device has "
         "what one device has here. A batch of the test is on one device, with room for as many on all: by default the "
-        "360 are one batch, in the last case they are 18. Work is samples times multiply-accumulates of the client's tier (f = 1, 2, 4, 8), in the mean over "
+        "360 are one batch, in the last case they are 18. Work is samples "
+        "times multiply-accumulates of the client's tier (f = 1, 2, 4, 8), in the mean over "
         f"{rounds:,} cohorts: a round takes as long as the device with most work. Sharded, that depends on who is "
         "drawn; replicated, on what does not divide evenly.",
     )
