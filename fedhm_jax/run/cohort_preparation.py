@@ -1,4 +1,4 @@
-"""Tiers, which client is of which, and how cohorts are drawn from them."""
+"""Tiers, which client is of which, how cohorts are drawn from them, and how long their clients take."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,7 +6,17 @@ from typing import NamedTuple
 import numpy as np
 
 from fedhm_jax.config import SimulationConfig, TiersConfig
-from fedhm_jax.server import Tier, assign_tiers, cohort_capacities, make_tiers, tier_sizes
+from fedhm_jax.results import TierCost
+from fedhm_jax.server import (
+    DeviceProfile,
+    Tier,
+    assign_tiers,
+    client_seconds,
+    cohort_capacities,
+    make_tiers,
+    samples_trained,
+    tier_sizes,
+)
 
 
 class CohortSampling(NamedTuple):
@@ -84,3 +94,32 @@ def clients_by_tier(tiers: Sequence[Tier], sampling: CohortSampling) -> list[flo
     if sampling.tier_of_client is None:
         return [tier.share * clients for tier in tiers]
     return tier_sizes(tiers, clients).tolist()
+
+
+def client_seconds_of(config: SimulationConfig, costs: Sequence[TierCost], sizes: np.ndarray) -> np.ndarray:
+    """Simulated seconds of every client's round in every tier.
+
+    Args:
+        config: the run's.
+        costs: what a client carries, one a tier.
+        sizes: (clients,) samples of each client.
+
+    Returns:
+        (tiers, clients).
+    """
+    local, devices = config.local, config.devices
+    samples = samples_trained(sizes, local.batch_size, local.epochs, local.steps)
+    profile_fields = (devices.flops, devices.download, devices.upload, devices.latency)
+    profiles = zip(*(values * (len(costs) // len(values)) for values in profile_fields), strict=True)
+    return np.stack(
+        [
+            client_seconds(
+                DeviceProfile(*profile),
+                bytes_down=cost.bytes_down,
+                bytes_up=cost.bytes_up,
+                train_macs=cost.train_macs,
+                samples=samples,
+            )
+            for profile, cost in zip(profiles, costs, strict=True)
+        ]
+    )

@@ -1,6 +1,5 @@
 """From a config to the parts of a run: the one place where config fields meet numeric code."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -25,8 +24,8 @@ from fedhm_jax.engine import (
     show_cores,
 )
 from fedhm_jax.errors import ConfigError
-from fedhm_jax.results import RunPlan, TierCost
-from fedhm_jax.run.cohort_preparation import CohortSampling, clients_by_tier, sampling_of, tiers_of
+from fedhm_jax.results import RunPlan
+from fedhm_jax.run.cohort_preparation import CohortSampling, client_seconds_of, clients_by_tier, sampling_of, tiers_of
 from fedhm_jax.run.data_preparation import build_dataset, deal, notices_of
 from fedhm_jax.run.handed_over import NOTHING, HandedOver, names_of, qualified_name
 from fedhm_jax.run.learning import (
@@ -50,13 +49,7 @@ from fedhm_jax.run.strategy_preparation import (
     chosen_builder,
     tier_costs,
 )
-from fedhm_jax.server import (
-    DeviceProfile,
-    MergeRule,
-    PrivacyAccount,
-    client_seconds,
-    samples_trained,
-)
+from fedhm_jax.server import MergeRule, PrivacyAccount
 from fedhm_jax.strategies import Setting, State, Strategy
 from fedhm_jax.tree import Params
 
@@ -334,32 +327,3 @@ def _first_state(strategy: Strategy[State], setting: Setting, key: jax.Array, pa
     if params is None:
         params = setting.module.init(key, jnp.zeros(setting.inputs.shape, setting.inputs.dtype))["params"]
     return strategy.init(params, jax.random.fold_in(key, 1))
-
-
-def client_seconds_of(config: SimulationConfig, costs: Sequence[TierCost], sizes: np.ndarray) -> np.ndarray:
-    """Simulated seconds of every client's round in every tier.
-
-    Args:
-        config: the run's.
-        costs: what a client carries, one a tier.
-        sizes: (clients,) samples of each client.
-
-    Returns:
-        (tiers, clients).
-    """
-    local, devices = config.local, config.devices
-    samples = samples_trained(sizes, local.batch_size, local.epochs, local.steps)
-    profile_fields = (devices.flops, devices.download, devices.upload, devices.latency)
-    profiles = zip(*(values * (len(costs) // len(values)) for values in profile_fields), strict=True)
-    return np.stack(
-        [
-            client_seconds(
-                DeviceProfile(*profile),
-                bytes_down=cost.bytes_down,
-                bytes_up=cost.bytes_up,
-                train_macs=cost.train_macs,
-                samples=samples,
-            )
-            for profile, cost in zip(profiles, costs, strict=True)
-        ]
-    )
