@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 
-from benchmarks import ragged, scale, utilisation
+from benchmarks import ragged, scale, sharding, utilisation
 from benchmarks.ragged import Case, in_chunks, in_lanes
 from benchmarks.scale import Measured, Point
 from benchmarks.scale_figure import scale_figure
 from benchmarks.timing import Timing
 from benchmarks.utilisation import Scale, Utilisation
 from benchmarks.workload import initial_params, training_macs
+from fedhm_jax import DataConfig, ModelConfig, PartitionConfig, ServerConfig, SimulationConfig, TiersConfig
+from fedhm_jax.run.preparation import check_run
 
 
 def test_utilisation_is_the_ratio_of_two_rates():
@@ -34,6 +36,21 @@ def test_quick_utilisation_runs():
     assert [row.tier for row in rows] == ["f1", "f2", "f4", "f8"]
     assert all(row.share.median > 0 for row in rows)
     assert rows[0].flops > rows[1].flops > rows[2].flops > rows[3].flops
+
+
+def test_work_is_even_as_far_as_clients_divide():
+    """Eight clients of twenty samples, all in every round: on three devices one has three of them, 9 / 8 of its share."""
+    parts = check_run(
+        SimulationConfig(
+            data=DataConfig(train_samples=160),
+            partition=PartitionConfig(clients=8),
+            model=ModelConfig("mlp"),
+            tiers=TiersConfig(rank_factors=(1.0,)),
+            server=ServerConfig(participation=1.0),
+        )
+    )
+    found = [sharding.largest_shares(parts, devices, 2) for devices in (1, 3, 4)]
+    assert found == [(1, 1), (1.125, 1.125), (1, 1)]
 
 
 def test_lanes_wait_less_than_chunks():

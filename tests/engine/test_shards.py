@@ -118,7 +118,7 @@ def test_a_run_is_known_by_its_samples_wherever_they_are():
 @pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.long), 4])
 def test_sharded_samples_train_the_rounds_of_replicated_ones(devices):
     one, other = map(simulate, (SMALL, sharded(SMALL, devices)))
-    assert farthest(other.params, one.params) < ROUNDING
+    assert farthest(other.params, one.params) <= (0 if devices == 1 else ROUNDING)
     assert [record["clients"] for record in other.history] == [record["clients"] for record in one.history]
     assert other.final["loss"]["global"] == pytest.approx(one.final["loss"]["global"], abs=ROUNDING)
 
