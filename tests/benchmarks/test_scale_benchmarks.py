@@ -39,7 +39,7 @@ def test_quick_utilisation_runs():
 
 
 def test_work_is_even_as_far_as_clients_divide():
-    """Eight clients of twenty samples, all in every round: on three devices one has three of them, 9 / 8 of its share."""
+    """Eight clients of twenty samples, all in every round: of three devices one has three of them, 9 / 8 of a share."""
     parts = check_run(
         SimulationConfig(
             data=DataConfig(train_samples=160),
