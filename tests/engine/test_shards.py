@@ -16,6 +16,7 @@ from fedhm_jax import (
     PartitionConfig,
     ServerConfig,
     SimulationConfig,
+    StrategyConfig,
     TiersConfig,
     simulate,
     simulate_seeds,
@@ -123,7 +124,7 @@ def test_sharded_samples_train_the_rounds_of_replicated_ones(devices):
     assert other.final["loss"]["global"] == pytest.approx(one.final["loss"]["global"], abs=ROUNDING)
 
 
-MEDIAN = replace(SMALL, aggregation=AggregationConfig(merge="median"))
+MEDIAN = replace(SMALL, strategy=StrategyConfig("fedhm"), aggregation=AggregationConfig(merge="median"))
 DYNAMIC = replace(SMALL, tiers=replace(SMALL.tiers, assignment="dynamic"))
 NORMS = replace(
     SMALL,
