@@ -1,7 +1,7 @@
 """Clients side by side: a few lanes, each of which takes the next client as soon as its own is done."""
 
 from collections.abc import Callable
-from typing import Generic, NamedTuple, ParamSpec, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,6 @@ _NEVER = jnp.iinfo(jnp.int32).max
 """Steps until a lane without a client has something to do."""
 
 
-P = ParamSpec("P")
-R = TypeVar("R")
 ProgressT = TypeVar("ProgressT")
 ResultT = TypeVar("ResultT")
 
@@ -144,13 +142,52 @@ def _work_through(
     nothing = jax.tree.map(lambda leaf: jnp.zeros((*leading, *leaf.shape), leaf.dtype), result_shapes(work))
     if slots == 0:
         return nothing
-    lanes = even_lanes(slots, lanes)
-    each = jax.vmap if lanes > 1 else _alone
-    count = jnp.asarray(count, jnp.int32)
+    lanes, count = even_lanes(slots, lanes), jnp.asarray(count, jnp.int32)
+    if lanes == 1:
+        return _one_after_another(work, count, take_in, nothing)
+    return _side_by_side(work, slots, count, lanes, take_in, nothing)
+
+
+def _one_after_another(
+    work: Work[ProgressT, ResultT],
+    count: jax.Array,
+    take_in: Callable[[ResultT, jax.Array, ResultT], ResultT],
+    nothing: ResultT,
+) -> ResultT:
+    """A single lane's clients. Nothing asks which lanes are done, and each of a client's functions stands once in the
+    program."""
+
+    def one(slot: jax.Array, collected: ResultT) -> ResultT:
+        def segment(done: jax.Array) -> jax.Array:
+            # Under vmap, a loop that has ended goes on with the others.
+            return jnp.where(slot < count, work.segment(slot, done), 0)
+
+        def advance(carry: tuple[jax.Array, ProgressT]) -> tuple[jax.Array, ProgressT]:
+            done, progress = carry
+            steps = segment(done)
+            return done + steps, work.advance(slot, done, steps, progress)
+
+        start = (jnp.int32(0), work.begin(slot))
+        _, progress = lax.while_loop(lambda carry: segment(carry[0]) > 0, advance, start)
+        result = work.finish(slot, progress, jnp.bool_(True))
+        return take_in(collected, slot[None], jax.tree.map(lambda leaf: leaf[None], result))
+
+    return lax.fori_loop(0, count, one, nothing)
+
+
+def _side_by_side(
+    work: Work[ProgressT, ResultT],
+    slots: int,
+    count: jax.Array,
+    lanes: int,
+    take_in: Callable[[ResultT, jax.Array, ResultT], ResultT],
+    nothing: ResultT,
+) -> ResultT:
+    """The clients of several lanes."""
 
     def segments(state: _Lanes[ProgressT]) -> jax.Array:
         busy = state.slot < count
-        return jnp.where(busy, each(work.segment)(state.slot, state.done), _NEVER)
+        return jnp.where(busy, jax.vmap(work.segment)(state.slot, state.done), _NEVER)
 
     def steps_of_all(state: _Lanes[ProgressT]) -> jax.Array:
         steps = segments(state).min()
@@ -163,7 +200,7 @@ def _work_through(
         def some_steps(slot: jax.Array, done: jax.Array, progress: ProgressT) -> ProgressT:
             return work.advance(slot, done, steps, progress)
 
-        progress = each(some_steps)(state.slot, state.done, state.progress)
+        progress = jax.vmap(some_steps)(state.slot, state.done, state.progress)
         return _Lanes(state.slot, state.done + steps, progress)
 
     def next_clients(
@@ -172,31 +209,21 @@ def _work_through(
         before, following, collected = carry
         state = lax.while_loop(lambda state: steps_of_all(state) > 0, advance, before)
         finished = segments(state) == 0
-        results = each(work.finish)(state.slot, state.progress, finished)
+        results = jax.vmap(work.finish)(state.slot, state.progress, finished)
         collected = take_in(collected, jnp.where(finished, state.slot, slots), results)
         slot = jnp.where(finished, following + jnp.cumsum(finished, dtype=jnp.int32) - 1, state.slot)
 
         def begin_anew(begun: jax.Array, old: jax.Array) -> jax.Array:
             return jnp.where(finished.reshape(-1, *(1,) * (old.ndim - 1)), begun, old)
 
-        progress = jax.tree.map(begin_anew, each(work.begin)(slot), state.progress)
+        progress = jax.tree.map(begin_anew, jax.vmap(work.begin)(slot), state.progress)
         state = _Lanes(slot, jnp.where(finished, 0, state.done), progress)
         return state, following + finished.sum(dtype=jnp.int32), collected
 
     slot = jnp.arange(lanes, dtype=jnp.int32)
-    begun = _Lanes(slot, jnp.zeros_like(slot), each(work.begin)(slot))
+    begun = _Lanes(slot, jnp.zeros_like(slot), jax.vmap(work.begin)(slot))
     start = (begun, jnp.int32(lanes), nothing)
     return lax.while_loop(lambda carry: (carry[0].slot < count).any(), next_clients, start)[2]
-
-
-def _alone(function: Callable[P, R]) -> Callable[P, R]:
-    """`jax.vmap` over an axis of length one, which leaves the function's operations as they are."""
-
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        result = function(*jax.tree.map(lambda leaf: leaf[0], args), **kwargs)
-        return jax.tree.map(lambda leaf: leaf[None], result)
-
-    return call
 
 
 def even_lanes(slots: int, most: int) -> int:

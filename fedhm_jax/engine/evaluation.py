@@ -11,7 +11,7 @@ from jax import lax
 from fedhm_jax.engine.share import EVERYTHING, Share
 from fedhm_jax.models import Network, Statistics
 from fedhm_jax.tasks import Metric, Task
-from fedhm_jax.tree import Params
+from fedhm_jax.tree import Params, pack, unpack
 
 
 class EvaluationData(NamedTuple):
@@ -145,12 +145,15 @@ def _sum_over_batches(function: Callable[[Any], Any], batches: Any, share: Share
     """Sum of a function's results over a tree of arrays (batches, ...), on all devices together."""
 
     def result(index: jax.Array | int) -> Any:
-        return function(jax.tree.map(lambda array: array[index], batches))
+        # A task's measure may give plain numbers.
+        return jax.tree.map(jnp.asarray, function(jax.tree.map(lambda array: array[index], batches)))
 
     def body(own: jax.Array, sums: Any) -> Any:
-        return jax.tree.map(lambda rows, row: rows.at[share.part(own)].add(row), sums, result(share.place(own)))
+        return jax.tree.map(lambda rows, row: rows.at[share.part(own)].add(row), sums, pack(result(share.place(own))))
 
     shapes = jax.eval_shape(result, 0)
-    zeros = jax.tree.map(lambda leaf: jnp.zeros((share.most_parts, *leaf.shape), leaf.dtype), shapes)
+    zeros = jax.tree.map(
+        lambda vector: jnp.zeros((share.most_parts, *vector.shape), vector.dtype), jax.eval_shape(pack, shapes)
+    )
     own_batches = share.count(jax.tree.leaves(batches)[0].shape[0])
-    return share.total(lax.fori_loop(0, own_batches, body, zeros))
+    return unpack(share.total(lax.fori_loop(0, own_batches, body, zeros)), shapes)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from fedhm_jax.server.aggregation import Contribution, merge
-from fedhm_jax.tree import Params
+from fedhm_jax.tree import Params, pack, unpack
 
 Merge = Literal["mean", "median", "trimmed_mean"]
 
@@ -154,9 +154,11 @@ def all_finite(tree: Params) -> jax.Array:
         False
     """
     # A number less itself is 0, or NaN if it is not finite: on a CPU six times faster than asking every number.
-    return jnp.stack([(leaf - leaf).sum() == 0 for leaf in jax.tree.leaves(tree)]).all()
+    return jnp.stack([(vector - vector).sum() == 0 for vector in pack(tree).values()]).all()
 
 
 def _only_if(accepted: jax.Array, tree: Any) -> Any:
     """The tree or zeros; a product with zero would keep what is not finite."""
-    return jax.tree.map(lambda leaf: jnp.where(accepted, leaf, jnp.zeros_like(leaf)), tree)
+    # One choice: the compiler would repeat the question of all leaves for every leaf.
+    vectors = {dtype: jnp.where(accepted, vector, jnp.zeros_like(vector)) for dtype, vector in pack(tree).items()}
+    return unpack(vectors, tree)

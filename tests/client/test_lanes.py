@@ -126,3 +126,14 @@ def test_what_is_not_finite_stays_with_its_client():
         lambda place, progress, finished: jnp.where(finished & jnp.isfinite(progress), progress, 0.0),
     )
     assert sum_results(work, 2, 2, 2) == 2
+
+
+def test_a_single_lane_has_each_function_once_in_its_program():
+    work = Work(
+        begin=lambda place: jnp.sin(place.astype(jnp.float32)),
+        segment=lambda place, done: 3 - done,
+        advance=lambda place, done, steps, progress: jnp.cos(progress),
+        finish=lambda place, progress, finished: jnp.tan(progress),
+    )
+    program = str(jax.make_jaxpr(lambda: sum_results(work, 4, 4, 1))())
+    assert [program.count(f" {function} ") for function in ("sin", "cos", "tan")] == [1, 1, 1]

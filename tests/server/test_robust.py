@@ -17,7 +17,7 @@ from fedhm_jax.data.client_data import client_by_id
 from fedhm_jax.engine.sharding import client_mesh
 from fedhm_jax.lowrank.decomposition import recover_tree
 from fedhm_jax.run.preparation import check_run
-from fedhm_jax.server.acceptance import MergeRule
+from fedhm_jax.server.acceptance import PLAIN_MEAN, MergeRule, accepted_contribution
 from fedhm_jax.server.aggregation import Contribution
 from fedhm_jax.server.robust import clients_cut, merge_robustly, trimmed_mean
 from fedhm_jax.strategies import fedhm
@@ -180,6 +180,13 @@ def test_trimmed_means_of_those_who_take_part_equal_scipy(trim):
 
 def test_rounding_does_not_cost_a_client():
     assert [int(clients_cut("trimmed_mean", 0.29, 100)[100]), int(clients_cut("trimmed_mean", 0.1, 30)[30])] == [29, 3]
+
+
+def test_all_leaves_are_asked_and_chosen_in_one_go():
+    """The compiler repeats what decides for each choice, so a choice for each leaf would make programs large."""
+    sent = Contribution([jnp.ones(3)] * 20, [jnp.ones(())] * 20)
+    program = jax.make_jaxpr(lambda sent: accepted_contribution(PLAIN_MEAN, sent, lambda: sent, jnp.bool_(True)))(sent)
+    assert [str(program).count(f" {primitive}") for primitive in ("select_n", "reduce_sum")] == [1, 1]
 
 
 def test_the_joint_contribution_has_the_weight_of_all():
