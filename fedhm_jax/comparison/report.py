@@ -157,6 +157,7 @@ def setting_blocks(result: StudyResult, setting: str) -> list[str]:
     Returns:
         Blocks of Markdown.
     """
+    shown = score_of(result, setting).name.capitalize()
     return [
         f"## {setting}",
         _in_words(result.study.settings[setting], _handed_over(result, setting)),
@@ -164,8 +165,8 @@ def setting_blocks(result: StudyResult, setting: str) -> list[str]:
         "Bold is the best of a column; strategies in italics are frames, and left out.",
         *_bounds(result, setting),
         *_worst_client(result, setting),
-        f"![Accuracy of every tier](figures/{setting}-tiers.png)",
-        f"![Accuracy against rounds, bytes, work and time](figures/{setting}-curves.png)",
+        f"![{shown} of every tier](figures/{setting}-tiers.png)",
+        f"![{shown} against rounds, bytes, work and time](figures/{setting}-curves.png)",
         *_verdict_blocks(result, setting),
         "### What a whole run took",
         _totals(result, setting),
