@@ -157,7 +157,7 @@ def setting_blocks(result: StudyResult, setting: str) -> list[str]:
     Returns:
         Blocks of Markdown.
     """
-    shown = score_of(result, setting).name.capitalize()
+    shown = numbers.score_of(result, setting).name.capitalize()
     return [
         f"## {setting}",
         _in_words(result.study.settings[setting], _handed_over(result, setting)),

@@ -32,14 +32,12 @@ from fedhm_jax.config.schema import (
     PartitionConfig,
     ServerConfig,
     SimulationConfig,
-    StrategyConfig,
     TiersConfig,
 )
 from fedhm_jax.results import TierCost
 from fedhm_jax.score import Score
 
 CONFIG = SimulationConfig(
-    strategy=StrategyConfig("fedhm"),
     partition=PartitionConfig(clients=10),
     server=ServerConfig(rounds=2),
     local=LocalConfig(learning_rate=0.05),
