@@ -11,6 +11,7 @@ from fedhm_jax.config import LocalConfig
 from fedhm_jax.data import (
     AnyData,
     ArrayData,
+    Client,
     Dataset,
     Examples,
     Text,
@@ -146,6 +147,22 @@ def batch_of(learning: Learning, size: int) -> Any:
     dtype = inputs.dtype if jnp.issubdtype(inputs.dtype, jnp.floating) else jnp.float32
     mask: Any = jax.ShapeDtypeStruct((size,), dtype)
     return Batch(inputs, targets, mask)
+
+
+def client_of(classes: int) -> Client:
+    """A client to trace a strategy with, which has one sample and may have it of any class.
+
+    Args:
+        classes: how many there are; 1 where samples have none.
+
+    Returns:
+        The client.
+
+    Example:
+        >>> client_of(3).owned.tolist()
+        [True, True, True]
+    """
+    return Client(jnp.int32(0), jnp.bool_(True), jnp.int32(0), jnp.int32(1), jnp.ones(classes, bool))
 
 
 def samples_on_host(dataset: AnyData) -> tuple[Any, Any]:

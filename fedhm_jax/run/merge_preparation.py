@@ -1,11 +1,10 @@
 """How a run's updates are judged, merged and noised, and the combinations that are refused."""
 
 import jax
-import jax.numpy as jnp
 
 from fedhm_jax.config import SimulationConfig
-from fedhm_jax.data import Client
 from fedhm_jax.errors import ConfigError
+from fedhm_jax.run.learning import client_of
 from fedhm_jax.server import Contribution, MergeRule, PrivacyAccount, privacy_account
 from fedhm_jax.strategies import Setting, State, Strategy
 
@@ -90,7 +89,7 @@ def _in_server_shapes(setting: Setting, strategy: Strategy[State], classes: int)
 
 def _contributions(setting: Setting, strategy: Strategy[State], classes: int) -> list[Contribution]:
     """Shapes of what one client of each tier contributes."""
-    client = Client(jnp.int32(0), jnp.bool_(True), jnp.int32(0), jnp.int32(1), jnp.ones(classes, bool))
+    client = client_of(classes)
     state = jax.eval_shape(strategy.init, *_start(setting))
 
     def contribution(tier: int) -> Contribution:

@@ -7,9 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fedhm_jax.data import Client
 from fedhm_jax.errors import ConfigError
-from fedhm_jax.run.learning import Learning, batch_of
+from fedhm_jax.run.learning import Learning, batch_of, client_of
 from fedhm_jax.server import Contribution
 from fedhm_jax.strategies import Setting, State, Strategy
 
@@ -30,7 +29,7 @@ def check_own_strategy(strategy: Any, setting: Setting, learning: Learning, name
         kind = type(strategy).__name__
         raise ConfigError.of("strategy", name, f"a function that returns a Strategy; this one returned a {kind}")
     key, batch = jax.random.key(0), batch_of(learning, 2)
-    client = Client(jnp.int32(0), jnp.bool_(True), jnp.int32(0), jnp.int32(1), jnp.ones(learning.classes, bool))
+    client = client_of(learning.classes)
     state = _traced(name, "init", strategy.init, setting.shapes, key)
     _traced(name, "global_model", strategy.global_model, state)
     contributions = []

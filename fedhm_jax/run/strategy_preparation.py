@@ -9,11 +9,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fedhm_jax.config import SimulationConfig
-from fedhm_jax.data import Client
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.models import count_bytes, count_macs, count_parameters, forward_macs
 from fedhm_jax.results import TierCost
-from fedhm_jax.run.learning import Learning, batch_of
+from fedhm_jax.run.learning import Learning, batch_of, client_of
 from fedhm_jax.server import Tier
 from fedhm_jax.strategies import STRATEGIES, Sent, Setting, State, Strategy, load_builder
 from fedhm_jax.tasks import Batch, Task
@@ -137,9 +136,7 @@ def tier_costs(
     """
     key = jax.random.key(0)
     state = jax.eval_shape(strategy.init, setting.shapes, key)
-    owned = jnp.ones(learning.classes, bool)
-    client = Client(jnp.int32(0), jnp.bool_(True), jnp.int32(0), jnp.int32(1), owned)
-    batch = batch_of(learning, batch_size)
+    client, batch = client_of(learning.classes), batch_of(learning, batch_size)
 
     def train(tier: int, state: State, received: Params, batch: Batch, owned: jax.Array, key: jax.Array) -> Any:
         return strategy.objective(state, tier)(received, batch, owned, key)
@@ -157,7 +154,7 @@ def tier_costs(
             clients=clients[tier],
             parameters=sent.parameters,
             macs=forward_macs(strategy.networks[tier], model, setting.inputs),
-            train_macs=round(count_macs(partial(train, tier), state, received, batch, owned, key) / batch_size),
+            train_macs=round(count_macs(partial(train, tier), state, received, batch, client.owned, key) / batch_size),
             bytes_down=sent.bytes_down,
             bytes_up=sent.bytes_up,
         )

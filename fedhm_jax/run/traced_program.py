@@ -17,7 +17,7 @@ import numpy as np
 from fedhm_jax.data import Client
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.models import Network, Statistics
-from fedhm_jax.run.learning import Learning, batch_of
+from fedhm_jax.run.learning import Learning, batch_of, client_of
 from fedhm_jax.strategies import Setting, State, Strategy
 from fedhm_jax.tasks import Batch
 from fedhm_jax.tree import Params
@@ -63,8 +63,7 @@ def training_digest(setting: Setting, strategy: Strategy[State], learning: Learn
     tiers = range(len(setting.rank_factors))
     state = jax.eval_shape(strategy.init, setting.shapes, key)
     batch = batch_of(learning, setting.inputs.shape[0])
-    owned = jnp.ones(learning.classes, bool)
-    client = Client(jnp.int32(0), jnp.bool_(True), jnp.int32(0), jnp.int32(1), owned)
+    client = client_of(learning.classes)
 
     def train(tier: int, state: State, client: Client, batch: Batch, owned: jax.Array, key: jax.Array) -> Any:
         received = strategy.distribute(state, tier, client)
@@ -78,7 +77,7 @@ def training_digest(setting: Setting, strategy: Strategy[State], learning: Learn
 
     total = blake2b(digest_size=16)
     for tier in tiers:
-        _add_program(total, functools.partial(train, tier), state, client, batch, owned, key)
+        _add_program(total, functools.partial(train, tier), state, client, batch, client.owned, key)
     _add_program(total, merge, state, client, jnp.zeros(len(tiers), jnp.int32))
     return total.hexdigest()
 
