@@ -324,7 +324,8 @@ def check_evaluation(case: Case, dtype: type, tolerance: float) -> None:
     fast = assemble(case, samples, dtype)
     # Three test batches, the last with two places of padding; three batches for the statistics.
     placed = place_images(samples.test_images, samples.test_labels, samples.images, dtype)
-    test = deal_batches(placed, len(samples.test_labels), 5, len(samples.labels), 17, seed=0, dtype=dtype)
+    dealt = deal_batches(placed, len(samples.test_labels), 5, len(samples.labels), 17, seed=0, dtype=dtype)
+    test = jax.tree.map(jnp.asarray, dealt)
     assert test.mask.sum() == 13
     assert test.statistics_rows.shape == (3, 5)
     images, test_images = (twin.normalise(some, samples.images) for some in (samples.images, samples.test_images))
