@@ -14,7 +14,7 @@ import numpy as np
 import tyro
 from rich.progress import track
 
-from fedhm_jax import SimulationConfig, SimulationResult, read_config, simulate_seeds
+from fedhm_jax import SimulationConfig, SimulationResult, StrategyConfig, read_config, simulate_seeds
 
 HERE = Path(__file__).parent
 CHOICES: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -65,7 +65,11 @@ def run(arguments: Arguments) -> dict[str, Accuracies]:
 
 def config_of(arguments: Arguments) -> SimulationConfig:
     """The run that the settings are tried on."""
-    config = SimulationConfig() if arguments.config is None else read_config(arguments.config)
+    config = (
+        SimulationConfig(strategy=StrategyConfig("fedhm"))
+        if arguments.config is None
+        else read_config(arguments.config)
+    )
     if arguments.rounds is not None:
         config = replace(config, server=replace(config.server, rounds=arguments.rounds))
     if arguments.data_dir is not None:
