@@ -23,7 +23,7 @@ from fedhm_jax.data.samples import Examples, Images, Windows, images_on_host, no
 from fedhm_jax.data.shards import assign_holders, choose_samples, client_shards
 from fedhm_jax.data.sources import load_dataset
 from fedhm_jax.data.subsets import hold_out, without_held_out
-from fedhm_jax.data.text import Text, check_text, decode
+from fedhm_jax.data.text import Text, TokenUnit, check_text, decode
 from fedhm_jax.data.text_sources import TEXT_SOURCES, load_text
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "Examples",
     "Images",
     "Text",
+    "TokenUnit",
     "Windows",
     "as_images",
     "assign_holders",

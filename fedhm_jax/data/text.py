@@ -1,11 +1,14 @@
 """Text as windows of one long row of tokens."""
 
 import re
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from fedhm_jax.data.tokens import BYTES
 from fedhm_jax.errors import ConfigError
+
+TokenUnit = Literal["character", "byte", "piece"]
 
 _BYTE = re.compile("<0x([0-9A-F]{2})>")
 
@@ -48,9 +51,11 @@ class Text(NamedTuple):
         return f"Text({self.name!r}: {numbers}, {len(self.vocabulary)} in the vocabulary{own})"
 
     @property
-    def by_character(self) -> bool:
-        """Whether each token is one character or byte."""
-        return all(len(string) == 1 or _BYTE.fullmatch(string) for string in self.vocabulary)
+    def unit(self) -> TokenUnit:
+        """What a token is."""
+        if self.vocabulary == BYTES:
+            return "byte"
+        return "character" if all(len(string) == 1 for string in self.vocabulary) else "piece"
 
     @property
     def train_size(self) -> int:

@@ -9,6 +9,9 @@ import numpy as np
 
 from fedhm_jax.errors import ConfigError
 
+BYTES = tuple(chr(byte) if byte < 128 else f"<0x{byte:02X}>" for byte in range(256))
+"""A string for each byte; one that is no ASCII character is written ``"<0xE9>"``."""
+
 
 def tokenize(documents: Sequence[str], tokenizer: str) -> tuple[list[np.ndarray], tuple[str, ...]]:
     """Turns documents into tokens.
@@ -32,8 +35,7 @@ def tokenize(documents: Sequence[str], tokenizer: str) -> tuple[list[np.ndarray]
     if tokenizer == "characters":
         return _characters(documents)
     if tokenizer == "bytes":
-        strings = tuple(chr(byte) if byte < 128 else f"<0x{byte:02X}>" for byte in range(256))
-        return [np.frombuffer(document.encode(), np.uint8) for document in documents], strings
+        return [np.frombuffer(document.encode(), np.uint8) for document in documents], BYTES
     return _from_file(documents, tokenizer)
 
 

@@ -72,7 +72,7 @@ def learning_of(dataset: AnyData, local: LocalConfig, given: Task | None) -> Lea
     if local.augmentation != "none":
         raise ConfigError.of("local.augmentation", local.augmentation, "'none' for samples that are no images")
     if isinstance(dataset, Text):
-        task = next_token(dataset.window, characters=dataset.by_character) if given is None else _classless(given)
+        task = next_token(dataset.window, dataset.unit) if given is None else _classless(given)
         tokens = jax.ShapeDtypeStruct((_BATCH, dataset.window), jnp.int32)
         return Learning(task, tokens, tokens, len(dataset.vocabulary), 1)
     if given is None:

@@ -6,29 +6,33 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 
-from fedhm_jax.data import Windows
+from fedhm_jax.data import TokenUnit, Windows
 from fedhm_jax.score import Score
 from fedhm_jax.tasks.base import Metric, Task
 from fedhm_jax.tasks.losses import cross_entropy, divergence, in_top
 
-BITS = Score("bits", "bits per character", "", 1.0, 2, higher_is_better=False)
-NATS = Score("loss", "loss", "nats per token", 1.0, 2, higher_is_better=False)
+SCORES = {
+    "character": Score("bits", "bits per character", "", 1.0, 2, higher_is_better=False),
+    "byte": Score("bits", "bits per byte", "", 1.0, 2, higher_is_better=False),
+    "piece": Score("loss", "loss", "nats per token", 1.0, 2, higher_is_better=False),
+}
+"""What models are compared by, by what a token is."""
 
 
-def next_token(window: int, *, characters: bool) -> Task:
+def next_token(window: int, unit: TokenUnit) -> Task:
     """The task of a language model: at every place of a window, the next token.
 
         loss = -(1 / window) sum_t log p(x_t+1 | x_1 ... x_t),  bits = loss / log 2,  perplexity = exp(loss)
 
     Args:
         window: tokens that a sample predicts.
-        characters: judge by bits a character, for text in characters or bytes; else by the loss a token.
+        unit: what a token is: models of characters and of bytes are judged by bits, of pieces of text by the loss.
 
     Returns:
         The task. ``loss`` is in nats a token.
 
     Example:
-        >>> task = next_token(2, characters=True)
+        >>> task = next_token(2, "character")
         >>> text = Windows(tokens=jnp.array([3, 1, 4, 1, 5], jnp.uint8), starts=jnp.array([0, 2], jnp.int32))
         >>> inputs, targets = task.look_up(text, jnp.array([1]))
         >>> inputs.tolist(), targets.tolist()
@@ -47,7 +51,7 @@ def next_token(window: int, *, characters: bool) -> Task:
         samples = mask.sum()
         loss = (cross_entropy(logits, targets).mean(1) * mask).sum()
         found = (in_top(logits, targets, 1).astype(mask.dtype).mean(1) * mask).sum()
-        bits = {"bits": Metric(loss / math.log(2), samples)} if characters else {}
+        bits = {"bits": Metric(loss / math.log(2), samples)} if SCORES[unit].metric == "bits" else {}
         return {**bits, "loss": Metric(loss, samples), "accuracy": Metric(found, samples)}
 
     return Task(
@@ -56,7 +60,7 @@ def next_token(window: int, *, characters: bool) -> Task:
         loss=_mean_over_places(cross_entropy),
         teach=_mean_over_places(divergence),
         measure=measure,
-        score=BITS if characters else NATS,
+        score=SCORES[unit],
     )
 
 

@@ -219,6 +219,7 @@ def test_decoding_gives_the_text_back(tokenizer):
     assert len(tokens) == len(PROSE if tokenizer == "characters" else PROSE.encode())
     assert decode(text, tokens) == PROSE
     assert decode(text, []) == ""
+    assert text.unit == tokenizer.removesuffix("s")
 
 
 def test_a_part_of_a_character_is_shown_as_missing():

@@ -30,7 +30,7 @@ from fedhm_jax import (
     text_from_strings,
 )
 from fedhm_jax.client import LocalTraining, optimizer_by_name
-from fedhm_jax.data import Windows, deal_out, epoch_order
+from fedhm_jax.data import TokenUnit, Windows, deal_out, epoch_order
 from fedhm_jax.engine import build_engine, deal_batches
 from fedhm_jax.server import Cohort
 from fedhm_jax.strategies import Setting, fedavg
@@ -85,7 +85,7 @@ def test_a_round_on_text_is_federated_averaging_on_windows() -> None:
         inputs = jax.ShapeDtypeStruct((2, WINDOW), jnp.int32)
         params = module.init(jax.random.key(1), jnp.zeros(inputs.shape, jnp.int32))["params"]
         params = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), params)
-        task = next_token(WINDOW, characters=True)
+        task = next_token(WINDOW, "character")
         setting = Setting(module, inputs, params, False, (1.0,), masked_loss=True, task=task)
         training = LocalTraining(optimizer_by_name("sgd", MOMENTUM), BATCH, epochs=2, task=task)
         strategy = fedavg(setting)
@@ -124,12 +124,22 @@ def test_a_round_on_text_is_federated_averaging_on_windows() -> None:
         np.testing.assert_allclose(measured["accuracy"].sum, hits, rtol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("unit", "name"), [("character", "bits per character"), ("byte", "bits per byte"), ("piece", "loss")]
+)
+def test_a_text_is_judged_by_what_its_tokens_are(unit: TokenUnit, name: str) -> None:
+    task = next_token(WINDOW, unit)
+    logits, targets = jnp.zeros((2, WINDOW, VOCABULARY)), jnp.zeros((2, WINDOW), jnp.int32)
+    assert task.score.name == name
+    assert task.score.metric in task.measure(logits, targets, jnp.ones(2))
+
+
 def test_models_that_agree_have_nothing_to_teach() -> None:
     logits = jnp.asarray(np.random.default_rng(0).normal(size=(2, WINDOW, VOCABULARY)), jnp.float32)
     other = logits[::-1]
     for task, answers, rivals in (
         (CLASSIFICATION, logits[:, 0], other[:, 0]),
-        (next_token(WINDOW, characters=False), logits, other),
+        (next_token(WINDOW, "piece"), logits, other),
         (REGRESSION, logits[:, 0], other[:, 0]),
     ):
         np.testing.assert_allclose(task.teach(answers, answers), 0, atol=1e-6)
