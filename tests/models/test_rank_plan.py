@@ -47,7 +47,8 @@ def test_a_factorized_classifier_is_one_kernel_more_of_the_same_model(name):
     options = {"hidden": (8,), "width": 8, "depth": 1, "heads": 2, "window": 16}
     whole, low = (build_model(name, classes=20, classifier=kind, **options) for kind in ("whole", "factorized"))
     path, shape = [*factorizable_kernels(low, inputs).items()][-1]
-    assert path == "classifier/kernel" and shape[1] == 20
+    assert path == "classifier/kernel"
+    assert shape[1] == 20
     assert [*factorizable_kernels(low, inputs)][:-1] == [*factorizable_kernels(whole, inputs)]
     first, same = (jax.eval_shape(module.init, jax.random.key(0), inputs) for module in (whole, low))
     assert first == same

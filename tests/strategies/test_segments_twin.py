@@ -23,9 +23,7 @@ TOLERANCE = 1e-10
 # Tiers of each round's clients. Somebody is missing in every tier but one; last, nobody comes.
 ROUNDS = ((0, 1, 1, 2), (1, 2), (0, 2, 2), (2,), ())
 _RANKS_OF_CLASSIFIER: tuple[dict[str, int], ...] = ({}, {"classifier/kernel": 4}, {"classifier/kernel": 2})
-CLASSIFIER_TOO = tuple(
-    {**plan, **rank} for plan, rank in zip(NETWORKS["mlp"].plans, _RANKS_OF_CLASSIFIER, strict=True)
-)
+CLASSIFIER_TOO = tuple({**plan, **rank} for plan, rank in zip(NETWORKS["mlp"].plans, _RANKS_OF_CLASSIFIER, strict=True))
 WITHOUT_A_WHOLE_TIER = {"mlp": NETWORKS["mlp"].plans[2:] * 2, "conv": NETWORKS["conv"].plans[1:]}
 
 
