@@ -190,7 +190,7 @@ _SELDOM = {
         "data.test_samples",
         "data.holdout",
     ),
-    *("partition.min_samples", "model.name", "model.full_rank_blocks", "model.init"),
+    *("partition.min_samples", "model.name", "model.full_rank_blocks", "model.classifier", "model.init"),
     *("model.width", "model.depth", "model.heads", "tiers.shares", "tiers.counts", "tiers.of_client"),
     *(
         "strategy.builder",

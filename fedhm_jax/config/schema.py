@@ -82,6 +82,8 @@ class ModelConfig:
     """Normalisation. batch_static: batch norm, statistics re-estimated on training data before evaluation. batch_test: statistics of the test batch itself. Unset: batch_static for ResNets, none otherwise; transformers have layer norms and leave it unset."""
     full_rank_blocks: int | None = None
     """Leading residual blocks kept full rank (ResNets only); the paper's hybrid depth if unset: 1 for resnet18, 7 for resnet34, 0 for resnet8 and resnet20."""
+    classifier: Literal["whole", "factorized"] = "whole"
+    """whole: no tier factorizes the last layer, as the paper has it. factorized: tiers factorize it as any other; with many classes it is most of a weak client's model."""
     hidden: tuple[int, ...] = (128, 128)
     """Widths of the hidden layers (mlp only)."""
     width: int = 128

@@ -3,6 +3,7 @@
 from flax import linen as nn
 
 from fedhm_jax.layers import ConvMethod
+from fedhm_jax.models.classifier import LastLayer
 from fedhm_jax.models.cnn import CNN
 from fedhm_jax.models.decoder import Decoder
 from fedhm_jax.models.mlp import MLP
@@ -30,6 +31,7 @@ def build_model(
     heads: int = 4,
     window: int = 64,
     convolution: ConvMethod = "auto",
+    classifier: LastLayer = "whole",
 ) -> nn.Module:
     """The model of a given name.
 
@@ -46,6 +48,7 @@ def build_model(
         heads: of a transformer's attention, a number that divides the width.
         window: most symbols that a decoder reads.
         convolution: how convolutions are computed, see `fedhm_jax.layers.convolution`.
+        classifier: ``whole``, or ``factorized`` by tiers as other kernels are.
 
     Returns:
         A Flax linen module.
@@ -58,13 +61,13 @@ def build_model(
         1
     """
     if name == "mlp":
-        return MLP(classes, hidden=hidden, norm=norm or "none")
+        return MLP(classes, hidden=hidden, norm=norm or "none", last_layer=classifier)
     if name == "cnn":
-        return CNN(classes, norm=norm or "none", convolution=convolution)
+        return CNN(classes, norm=norm or "none", convolution=convolution, last_layer=classifier)
     if name == "vit":
-        return ViT(classes, width, depth, heads, convolution=convolution)
+        return ViT(classes, width, depth, heads, convolution=convolution, last_layer=classifier)
     if name == "decoder":
-        return Decoder(classes, width, depth, heads, window)
+        return Decoder(classes, width, depth, heads, window, last_layer=classifier)
     blocks, first_width, hybrid_depth = RESNETS[name]
     return ResNet(
         classes,
@@ -73,4 +76,5 @@ def build_model(
         full_rank_blocks=hybrid_depth if full_rank_blocks is None else full_rank_blocks,
         norm=norm or "batch_static",
         convolution=convolution,
+        last_layer=classifier,
     )

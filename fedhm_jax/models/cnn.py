@@ -6,11 +6,13 @@ import jax
 from flax import linen as nn
 
 from fedhm_jax.layers import NORMS, Conv, ConvMethod, LowRankConv, max_pool
+from fedhm_jax.models.classifier import LastLayer, classifier
 from fedhm_jax.models.depth import Stage
 
 
 class CNN(nn.Module):
-    """conv 3x3 16, pool, conv 3x3 32, pool, dense 64, classifier. Stem and classifier stay whole.
+    """conv 3x3 16, pool, conv 3x3 32, pool, dense 64, classifier. The stem stays whole, and unless ``last_layer`` says
+    otherwise the classifier.
 
     The dense layer reads all of a map, so it is a convolution whose kernel is as large as the map, and is factorized as
     one: of an h x w map with i channels, a rank costs ``w i + h 64`` parameters rather than ``h w i + 64``.
@@ -19,11 +21,13 @@ class CNN(nn.Module):
         classes: number of outputs.
         norm: a name in `fedhm_jax.layers.norms.NORMS`.
         convolution: how convolutions are computed, see `fedhm_jax.layers.convolution`.
+        last_layer: ``whole`` or ``factorized``, see `fedhm_jax.models.classifier`.
     """
 
     classes: int
     norm: str = "none"
     convolution: ConvMethod = "auto"
+    last_layer: LastLayer = "whole"
 
     @nn.compact
     def __call__(self, images: jax.Array, *, mask: jax.Array | None = None, train: bool = False) -> jax.Array:
@@ -40,7 +44,7 @@ class CNN(nn.Module):
         hidden = images
         for stage in self.stages():
             hidden = stage(hidden, mask=mask, train=train)
-        return nn.Dense(self.classes, name="classifier")(hidden)
+        return classifier(self.classes, self.last_layer)(hidden)
 
     def stages(self) -> tuple[Stage, ...]:
         """Stem, convolution and dense layer, see `fedhm_jax.models.depth`."""

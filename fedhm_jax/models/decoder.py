@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fedhm_jax.layers import Embedding
+from fedhm_jax.models.classifier import LastLayer, classifier
 from fedhm_jax.models.depth import Stage
 from fedhm_jax.models.transformer import block_stages
 
@@ -14,7 +15,8 @@ from fedhm_jax.models.transformer import block_stages
 class Decoder(nn.Module):
     """Embedded symbols and positions, causal blocks, layer norm, a classifier at every position: the next symbol.
 
-    The kernels of the blocks may be factorized; embeddings, norms and classifier stay whole.
+    The kernels of the blocks may be factorized; embeddings and norms stay whole, and unless
+    ``last_layer`` says otherwise the classifier.
 
     Attributes:
         classes: number of symbols.
@@ -22,6 +24,7 @@ class Decoder(nn.Module):
         depth: number of blocks.
         heads: of each block's attention, a number that divides the width.
         window: most positions that it reads.
+        last_layer: ``whole`` or ``factorized``, see `fedhm_jax.models.classifier`.
     """
 
     classes: int
@@ -29,6 +32,7 @@ class Decoder(nn.Module):
     depth: int = 4
     heads: int = 4
     window: int = 64
+    last_layer: LastLayer = "whole"
 
     @nn.compact
     def __call__(self, tokens: jax.Array, *, mask: jax.Array | None = None, train: bool = False) -> jax.Array:
@@ -45,7 +49,7 @@ class Decoder(nn.Module):
         hidden = tokens
         for stage in self.stages():
             hidden = stage(hidden, mask=mask, train=train)
-        return nn.Dense(self.classes, name="classifier")(hidden)
+        return classifier(self.classes, self.last_layer)(hidden)
 
     def stages(self) -> tuple[Stage, ...]:
         """The embedding and each block, see `fedhm_jax.models.depth`."""

@@ -6,6 +6,7 @@ import jax
 from flax import linen as nn
 
 from fedhm_jax.layers import NORMS, Conv, ConvMethod, LowRankConv
+from fedhm_jax.models.classifier import LastLayer, classifier
 from fedhm_jax.models.depth import Stage
 
 
@@ -61,6 +62,7 @@ class ResNet(nn.Module):
         full_rank_blocks: leading blocks whose kernels stay whole (FedHM's hybrid depth).
         norm: a name in `fedhm_jax.layers.norms.NORMS`.
         convolution: how convolutions are computed, see `fedhm_jax.layers.convolution`.
+        last_layer: ``whole`` or ``factorized``, see `fedhm_jax.models.classifier`.
     """
 
     classes: int
@@ -69,6 +71,7 @@ class ResNet(nn.Module):
     full_rank_blocks: int = 0
     norm: str = "batch_static"
     convolution: ConvMethod = "auto"
+    last_layer: LastLayer = "whole"
 
     @nn.compact
     def __call__(self, images: jax.Array, *, mask: jax.Array | None = None, train: bool = False) -> jax.Array:
@@ -85,7 +88,7 @@ class ResNet(nn.Module):
         hidden = images
         for stage in self.stages():
             hidden = stage(hidden, mask=mask, train=train)
-        return nn.Dense(self.classes, name="classifier")(hidden.mean((1, 2)))
+        return classifier(self.classes, self.last_layer)(hidden.mean((1, 2)))
 
     def stages(self) -> tuple[Stage, ...]:
         """The stages of blocks, the stem with the first, see `fedhm_jax.models.depth`."""

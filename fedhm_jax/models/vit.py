@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fedhm_jax.layers import Conv, ConvMethod, Embedding
+from fedhm_jax.models.classifier import LastLayer, classifier
 from fedhm_jax.models.depth import Stage
 from fedhm_jax.models.transformer import block_stages
 
@@ -16,7 +17,8 @@ _PATCH = 4
 class ViT(nn.Module):
     """Patches of 4 x 4 pixels with embedded positions, blocks, layer norm, mean over the patches, classifier.
 
-    The kernels of the blocks may be factorized; patches, positions, norms and classifier stay whole.
+    The kernels of the blocks may be factorized; patches, positions and norms stay whole, and
+    unless ``last_layer`` says otherwise the classifier.
 
     Attributes:
         classes: number of outputs.
@@ -24,6 +26,7 @@ class ViT(nn.Module):
         depth: number of blocks.
         heads: of each block's attention, a number that divides the width.
         convolution: how the patches are computed, see `fedhm_jax.layers.convolution`.
+        last_layer: ``whole`` or ``factorized``, see `fedhm_jax.models.classifier`.
 
     Source: Dosovitskiy et al., An Image is Worth 16x16 Words (2010.11929), section 3.1, with the mean over the patches
         in place of a class token.
@@ -34,6 +37,7 @@ class ViT(nn.Module):
     depth: int = 4
     heads: int = 4
     convolution: ConvMethod = "auto"
+    last_layer: LastLayer = "whole"
 
     @nn.compact
     def __call__(self, images: jax.Array, *, mask: jax.Array | None = None, train: bool = False) -> jax.Array:
@@ -50,7 +54,7 @@ class ViT(nn.Module):
         hidden = images
         for stage in self.stages():
             hidden = stage(hidden, mask=mask, train=train)
-        return nn.Dense(self.classes, name="classifier")(hidden.mean((1, 2)))
+        return classifier(self.classes, self.last_layer)(hidden.mean((1, 2)))
 
     def stages(self) -> tuple[Stage, ...]:
         """The patches and each block, a map of (batch, rows, columns, width), see `fedhm_jax.models.depth`."""

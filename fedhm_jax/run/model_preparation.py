@@ -52,6 +52,7 @@ def built_in_model(
         heads=model.heads,
         window=inputs.shape[1],
         convolution=convolution,
+        classifier=model.classifier,
     )
 
 

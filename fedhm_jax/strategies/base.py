@@ -185,8 +185,13 @@ def weigh(
     if setting.weighting == "samples":
         weight = weight * samples.astype(dtype)
     by_class = weight * owned.astype(dtype)
-    weights = map_named(lambda path, _: by_class if path.split("/")[0] == setting.classifier else weight, params)
-    return weighted(params, weights)
+
+    def weight_of(path: str, _: jax.Array) -> jax.Array:
+        # Of a factorized classifier u has a column a class, and v has none.
+        has_classes = path.split("/")[0] == setting.classifier and not path.endswith("/v")
+        return by_class if has_classes else weight
+
+    return weighted(params, map_named(weight_of, params))
 
 
 def sum_tiers(contributions: Sequence[Contribution]) -> Contribution:

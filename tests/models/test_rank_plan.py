@@ -2,12 +2,15 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import linen as nn
 
 from fedhm_jax.layers.lowrank import Conv, LowRankConv, LowRankDense
 from fedhm_jax.models.build import build_model
 from fedhm_jax.models.rank_plan import factorizable_kernels, plan_ranks, rank_for
+
+IMAGES = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +39,27 @@ def test_hybrid_depth_keeps_the_leading_blocks_whole(name, whole):
     assert list(kernels) == [f"{block}/conv_{conv}/kernel" for block in blocks[whole:] for conv in (0, 1)]
     everything = build_model(name, classes=10, full_rank_blocks=len(blocks))
     assert factorizable_kernels(everything, images) == {}
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet8", "vit", "decoder"])
+def test_a_factorized_classifier_is_one_kernel_more_of_the_same_model(name):
+    inputs = jax.ShapeDtypeStruct((2, 16), jnp.int32) if name == "decoder" else IMAGES
+    options = {"hidden": (8,), "width": 8, "depth": 1, "heads": 2, "window": 16}
+    whole, low = (build_model(name, classes=20, classifier=kind, **options) for kind in ("whole", "factorized"))
+    path, shape = [*factorizable_kernels(low, inputs).items()][-1]
+    assert path == "classifier/kernel"
+    assert shape[1] == 20
+    assert [*factorizable_kernels(low, inputs)][:-1] == [*factorizable_kernels(whole, inputs)]
+    first, same = (jax.eval_shape(module.init, jax.random.key(0), inputs) for module in (whole, low))
+    assert first == same
+
+
+def test_a_factorized_classifier_starts_from_the_same_values():
+    images = jnp.ones((1, 8, 8, 1))
+    whole, low = (build_model("mlp", 5, hidden=(4,), classifier=kind) for kind in ("whole", "factorized"))
+    first, same = (module.init(jax.random.key(3), images) for module in (whole, low))
+    jax.tree.map(np.testing.assert_array_equal, first, same)
+    np.testing.assert_array_equal(whole.apply(first, images), low.apply(first, images))
 
 
 class Body(nn.Module):

@@ -22,6 +22,8 @@ RECIPE = twin.Recipe(learning_rate=0.1)
 TOLERANCE = 1e-10
 # Tiers of each round's clients. Somebody is missing in every tier but one; last, nobody comes.
 ROUNDS = ((0, 1, 1, 2), (1, 2), (0, 2, 2), (2,), ())
+_RANKS_OF_CLASSIFIER: tuple[dict[str, int], ...] = ({}, {"classifier/kernel": 4}, {"classifier/kernel": 2})
+CLASSIFIER_TOO = tuple({**plan, **rank} for plan, rank in zip(NETWORKS["mlp"].plans, _RANKS_OF_CLASSIFIER, strict=True))
 WITHOUT_A_WHOLE_TIER = {"mlp": NETWORKS["mlp"].plans[2:] * 2, "conv": NETWORKS["conv"].plans[1:]}
 
 
@@ -64,11 +66,12 @@ def stirred(tree: Any, generator: np.random.Generator) -> Any:
     ("network", "plans"),
     [
         ("mlp", NETWORKS["mlp"].plans),
+        ("mlp", CLASSIFIER_TOO),
         pytest.param("conv", NETWORKS["conv"].plans, marks=pytest.mark.long),
         ("mlp", WITHOUT_A_WHOLE_TIER["mlp"]),
         pytest.param("conv", WITHOUT_A_WHOLE_TIER["conv"], marks=pytest.mark.long),
     ],
-    ids=["mlp", "conv", "mlp, low rank", "conv, low rank"],
+    ids=["mlp", "mlp, classifier too", "conv", "mlp, low rank", "conv, low rank"],
 )
 def test_rounds_equal_the_twins(network: str, plans: Sequence[Any]) -> None:
     setting = setting_of(network, plans)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from fedhm_jax import (
@@ -18,9 +19,10 @@ from fedhm_jax import (
     TiersConfig,
     simulate,
 )
+from fedhm_jax.models import build_model
 from fedhm_jax.run.preparation import check_run
 from fedhm_jax.strategies import STRATEGIES, heterofl
-from fedhm_jax.testing import CHECKS, MODELS, cohort, pose, setting_for
+from fedhm_jax.testing import CHECKS, CLASSES, MODELS, cohort, pose, setting_for
 from fedhm_jax.tree import named_leaves
 
 SMALL = SimulationConfig(
@@ -82,6 +84,22 @@ def test_small_models_of_every_kind_train(name, model):
     after = problem.strategy.global_model(problem.round_step(problem.state, cohort((4,), (5, 3))))
     moved = {path: bool((leaf != named_leaves(before)[path]).any()) for path, leaf in named_leaves(after).items()}
     assert all(moved.values()), moved
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "fedavg_low_rank" else pytest.mark.long) for name in STRATEGIES]
+)
+def test_a_factorized_classifier_trains_with_every_strategy(name):
+    factors = (1.0, 4.0) if name == "depthfl" else (2.0, 4.0)
+    module = build_model("mlp", CLASSES, hidden=(16, 8), classifier="factorized")
+    problem = pose(STRATEGIES[name].build, setting_for("mlp", factors)._replace(module=module))
+    if name in ("fedhm", "fedhm_segments", "fedhm_nested", "fedavg_low_rank"):
+        assert problem.strategy.tier_model(problem.state, 1)["classifier"]["kernel"].rank == 1
+    state = problem.round_step(problem.state, cohort((4, 1), (5, 3)))
+    before, after = (named_leaves(problem.strategy.global_model(one)) for one in (problem.state, state))
+    kernels = [path for path in after if path.startswith("classifier/kernel")]
+    assert all(jnp.isfinite(after[path]).all() for path in kernels)
+    assert any((after[path] != before[path]).any() for path in kernels)
 
 
 @pytest.mark.long
