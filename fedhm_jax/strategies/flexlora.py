@@ -33,7 +33,7 @@ def flexlora(
     Raises:
         ConfigError: the model has no factorizable kernel.
 
-    Source: arXiv 2402.11505, section 3.
+    Source: arXiv 2402.11505, section 3.2 and its algorithm.
     """
     plan = plan_adapters(setting, adapter_ranks, alpha)
     method = fedhm(setting, history=False, decomposition="svd", plans=plan.ranks)

@@ -54,7 +54,7 @@ def flora(setting: Setting, *, adapter_ranks: Sequence[int] | None = None, alpha
     Raises:
         ConfigError: the model has no factorizable kernel.
 
-    Source: arXiv 2409.05976, section 3.
+    Source: arXiv 2409.05976, on stacking-based aggregation.
     """
     plan = plan_adapters(setting, adapter_ranks, alpha)
     kernels = named_leaves(setting.shapes)

@@ -51,7 +51,7 @@ def florist(
     Raises:
         ConfigError: the model has no factorizable kernel.
 
-    Source: arXiv 2506.09199, section 3.
+    Source: arXiv 2506.09199, equations 1 to 4 and algorithm 1.
     """
     plan = plan_adapters(setting, adapter_ranks, alpha)
     largest = largest_ranks(plan.ranks)
@@ -87,7 +87,7 @@ def leading_energy(factors: Factors, energy: float) -> Factors:
         >>> jnp.diag(leading_energy(factors, 0.9).u).tolist()  # 9 / 10.01 is less
         [3.0, 1.0, 0.0]
 
-    Source: arXiv 2506.09199, section 3, singular value thresholding.
+    Source: arXiv 2506.09199, singular value thresholding in algorithm 1.
     """
     v, u = factors
     squares = squared_lengths(v) * squared_lengths(u.mT)

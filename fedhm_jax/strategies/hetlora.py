@@ -38,7 +38,7 @@ def hetlora(
     Raises:
         ConfigError: the model has no factorizable kernel.
 
-    Source: arXiv 2401.06432, section 4.
+    Source: arXiv 2401.06432, on aggregation by zero-padding.
     """
     plan = plan_adapters(setting, adapter_ranks, alpha)
     largest = largest_ranks(plan.ranks)
