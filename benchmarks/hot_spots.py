@@ -30,13 +30,15 @@ from benchmarks.workload import (
 WORKLOADS: Mapping[str, Workload] = {
     "cnn": Workload(built_in("cnn"), (28, 28, 1), batch_size=20, steps=5),
     "resnet8": Workload(built_in("resnet8"), (32, 32, 3), batch_size=20, steps=5),
+    "vit": Workload(built_in("vit"), (32, 32, 3), batch_size=16, steps=4),
 }
-"""The clients of the peers' workloads A and C."""
+"""The clients of the peers' workloads A and C, and T's on images: blocks of the same sizes, 64 patches for 64 symbols."""
 
 _KINDS = (
     ("norms", r"norm"),
-    ("dense layers", r"/(dense|classifier)\w*/"),
-    ("convolutions", r"/(stem|conv|shortcut|projection)\w*/"),
+    ("dense layers", r"/(dense|classifier|query|key|value|output)\w*/"),
+    ("attention's own products and softmax", r"/attention/"),
+    ("convolutions", r"/(stem|conv|shortcut|projection|patches)\w*/"),
     ("activations, pooling, sums of blocks", r"jvp|max_pool"),
     ("batches, optimizer, the rest", r""),
 )
@@ -153,8 +155,8 @@ def build_report(rows: Sequence[Row], command: str) -> Report:
         return ResultTable(f"{row.model}: {row.step * 1000:.3g} ms a step", ("work", "forward", "backward"), cells)
 
     notes = (
-        "Batches of 20; one client after another, on one core. The time of a step is taken without the profiler, the "
-        "shares with it. A fused operation counts as a convolution if it holds one, otherwise for the layer of its "
+        "Batches of 20, of the vit 16; one client after another, on one core. The time of a step is taken without the "
+        "profiler, the shares with it. A fused operation counts as a convolution if it holds one, else for the layer of its "
         "result; what recomputes a layer's input for a gradient counts with the gradient.",
     )
     measurements = [{"model": row.model, "step": row.step, **share._asdict()} for row in rows for share in row.shares]

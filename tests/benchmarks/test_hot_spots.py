@@ -21,6 +21,8 @@ PROGRAM = """
   %gather.4 = f32[2]{0} gather(%a), metadata={op_name="jit(f)/while/body/gather"}
   %fusion.7 = f32[2]{0} fusion(%a), calls=%with_convolution, metadata={op_name="jit(f)/while/body/jvp(ResNet)/norm/sum"}
   %fusion.8 = f32[2]{0} fusion(%a), calls=%without, metadata={op_name="jit(f)/while/body/jvp(ResNet)/norm/sum"}
+  %dot.9 = f32[2]{0} dot(%a), metadata={op_name="jit(f)/while/body/jvp(ViT)/block_0/attention/query/dot_general"}
+  %dot.10 = f32[2]{0} dot(%a), metadata={op_name="jit(f)/while/body/jvp(ViT)/block_0/attention/bqhc,bkhc->bhqk/dot"}
   %max.5 = f32[2]{0} maximum(%a), metadata={op_name="jit(f)/while/body/transpose(jvp(CNN))/select"}
 }
   %while.6 = f32[2]{0} while(%a), metadata={op_name="jit(f)/while"}
@@ -29,11 +31,12 @@ PROGRAM = """
 
 def test_operations_count_for_the_layer_they_come_from():
     seconds = {"fusion.1": 1.0, "dot.2": 2.0, "conv.3": 4.0, "gather.4": 8.0, "max.5": 16.0, "while.6": 31.0, "x": 64.0}
-    seconds |= {"fusion.7": 128.0, "fusion.8": 256.0}
+    seconds |= {"fusion.7": 128.0, "fusion.8": 256.0, "dot.9": 512.0, "dot.10": 1024.0}
     found = {share.kind: share[1:] for share in add_up(seconds, PROGRAM)}
     assert found == {
         "norms": (257.0, 0.0),
-        "dense layers": (0.0, 2.0),
+        "dense layers": (512.0, 2.0),
+        "attention's own products and softmax": (1024.0, 0.0),
         "convolutions": (132.0, 0.0),
         "activations, pooling, sums of blocks": (0.0, 16.0),
         "batches, optimizer, the rest": (8.0, 0.0),
