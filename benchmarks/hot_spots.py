@@ -32,7 +32,7 @@ WORKLOADS: Mapping[str, Workload] = {
     "resnet8": Workload(built_in("resnet8"), (32, 32, 3), batch_size=20, steps=5),
     "vit": Workload(built_in("vit"), (32, 32, 3), batch_size=16, steps=4),
 }
-"""The clients of the peers' workloads A and C, and T's on images: blocks of the same sizes, 64 patches for 64 symbols."""
+"""The clients of the peers' workloads A and C, and T's blocks on images: 64 patches for 64 symbols."""
 
 _KINDS = (
     ("norms", r"norm"),
@@ -156,8 +156,8 @@ def build_report(rows: Sequence[Row], command: str) -> Report:
 
     notes = (
         "Batches of 20, of the vit 16; one client after another, on one core. The time of a step is taken without the "
-        "profiler, the shares with it. A fused operation counts as a convolution if it holds one, else for the layer of its "
-        "result; what recomputes a layer's input for a gradient counts with the gradient.",
+        "profiler, the shares with it. A fused operation counts as a convolution if it holds one, otherwise for the "
+        "layer of its result; what recomputes a layer's input for a gradient counts with the gradient.",
     )
     measurements = [{"model": row.model, "step": row.step, **share._asdict()} for row in rows for share in row.shares]
     return Report("hot_spots", command, tuple(map(table, rows)), notes, measurements)
