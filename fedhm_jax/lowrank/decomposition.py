@@ -183,6 +183,28 @@ def truncate(factors: Factors, rank: int) -> Factors:
     return Factors(v=factors.v[..., :rank], u=factors.u[..., :rank, :])
 
 
+def pad_rank(factors: Factors, rank: int) -> Factors:
+    """Factors of a larger rank and the same product, zeros where there are no directions.
+
+    Args:
+        factors: of any rank.
+        rank: at least theirs.
+
+    Returns:
+        Factors of the given rank.
+
+    Example:
+        >>> pad_rank(factorize(jnp.eye(4), rank=1), rank=3).rank
+        3
+    """
+    v, u = factors
+    missing = rank - factors.rank
+    return Factors(
+        v=jnp.pad(v, ((0, 0),) * (v.ndim - 1) + ((0, missing),)),
+        u=jnp.pad(u, ((0, 0),) * (u.ndim - 2) + ((0, missing), (0, 0))),
+    )
+
+
 def largest_ranks(plans: Sequence[RankPlan]) -> RankPlan:
     """The ranks from which every tier can be cut: of each kernel that some tier factorizes, the largest.
 
