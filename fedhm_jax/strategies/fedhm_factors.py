@@ -43,8 +43,8 @@ def fedhm_factors(
     """FedHM with ``v_j <- sum_{k: r_k >= j} w_k v_kj / sum_{k: r_k >= j} w_k``, and u_j alike, for every rank j.
 
     Clients minimise the mean loss of their own and all weaker tiers' models, or one of these drawn anew for each step.
-    A tier of f = 1 trains factors too, of the largest rank that the rule for tiers gives, which take no more room than
-    the kernel.
+    A tier of f = 1 trains factors too, of the rank that the rule for tiers gives, or a smaller one so that they take no
+    more room than the kernel.
 
     Args:
         setting: what to build for.
@@ -117,7 +117,9 @@ def _factorized_throughout(setting: Setting, plans: Sequence[RankPlan]) -> tuple
     shapes = factorizable_kernels(setting.module, setting.inputs)
 
     def rank(path: str, factor: float) -> int:
-        return min(nominal_rank(shapes[path], factor), *matrix_shape(shapes[path]))
+        rows, columns = matrix_shape(shapes[path])
+        no_larger = rows * columns // (rows + columns)
+        return max(min(nominal_rank(shapes[path], factor), no_larger), 1)
 
     paths = sorted({path for plan in plans for path in plan})
     return tuple(

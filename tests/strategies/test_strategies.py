@@ -138,6 +138,7 @@ def low_rank_size(f):
 
 # Adapters of 64 x 20 and 20 x 10 have ranks 15 and 7 at f = 1, 8 and 3 at f = 2, and a product for each parameter.
 ADAPTER, WEAK = 15 * 84 + 7 * 30, 8 * 84 + 3 * 30
+WIDE = 15 * 84 + 6 * 30
 FULL, HALF = mlp_size((20, 10)), mlp_size((10, 5))
 BY_HAND = {  # for each tier: parameters, MACs of a prediction, forward MACs of a training sample
     "fedavg": [(*FULL, FULL[1])] * 2,
@@ -149,9 +150,9 @@ BY_HAND = {  # for each tier: parameters, MACs of a prediction, forward MACs of 
         (*FULL, FULL[1] + low_rank_size(2)[1] + round((64 * 8 * 20 + 20 * 3 * 10) / 8)),
         (*low_rank_size(2), low_rank_size(2)[1]),
     ],
-    # factors at f = 1 too, and in a step the weak tier's
+    # factors at f = 1 too, no larger than the kernels: of ranks 15 and 6; and in a step the weak tier's
     "fedhm_factors": [
-        (*low_rank_size(1), low_rank_size(1)[1] + low_rank_size(2)[1]),
+        (WIDE + 100 + 40, WIDE + 100, WIDE + 100 + low_rank_size(2)[1]),
         (*low_rank_size(2), low_rank_size(2)[1]),
     ],
     "heterofl": [(*FULL, FULL[1]), (*HALF, HALF[1])],
