@@ -100,7 +100,9 @@ def _accuracies(outcomes: Outcomes, ours: str) -> str:
     rows = []
     for strategy, seeds in outcomes.items():
         runs = list(seeds.values())
-        cells = [spread([run.tiers[tier] for run in runs]).text(1) for tier in tiers]
+        # Tiers of other rank factors, at the same bytes, stand in the same order.
+        by_tier = zip(*(run.tiers.values() for run in runs), strict=True)
+        cells = [spread(values).text(1) for values in by_tier]
         mean = spread([run.mean for run in runs]).text(1)
         sent, work = (f"{statistics.fmean(values):,.1f}" for values in ([r.sent for r in runs], [r.work for r in runs]))
         name = f"*{strategy}*" if strategy in FRAMES else strategy
