@@ -3,7 +3,8 @@
 FedHM multiplies the trained factors out, averages the products, and decomposes their mean anew. The mean of products
 has a higher rank than each of them, and what lies beyond the largest rank a tier can hold is cut off in every round.
 Here a tier of rank r holds the leading r columns of the server's v and rows of its u, and each of these is averaged
-over the clients that hold it, as HeteroFL (arXiv 2010.01264) averages channels. Nested training keeps the ranks in
+over the clients that hold it, as HeteroFL (arXiv 2010.01264) averages channels; then v_j and u_j are made equally long,
+without which one side may outgrow the other from round to round. Nested training keeps the ranks in
 order, as in Maestro ("Maestro: Uncovering Low-Rank Structures via Trainable Decomposition", ICML 2024, arXiv
 2308.14929), which trains one model. Where all tiers are of one rank this is FedLMT (ICML 2024).
 """
@@ -17,6 +18,7 @@ from fedhm_jax.data import Client
 from fedhm_jax.lowrank import (
     DecompositionMethod,
     RankPlan,
+    balanced,
     factorize_tree,
     is_factors,
     largest_ranks,
@@ -42,7 +44,7 @@ def fedhm_factors(
 ) -> Strategy[Params]:
     """FedHM with ``v_j <- sum_{k: r_k >= j} w_k v_kj / sum_{k: r_k >= j} w_k``, and u_j alike, for every rank j.
 
-    Clients minimise the mean loss of their own and all weaker tiers' models, or one of these drawn anew for each step.
+    Then the server makes v_j and u_j equally long, which leaves their product as it is. Clients minimise the mean loss of their own and all weaker tiers' models, or one of these drawn anew for each step.
     A tier of f = 1 trains factors too, of the rank that the rule for tiers gives, or a smaller one so that they take no
     more room than the kernel.
 
@@ -94,7 +96,8 @@ def fedhm_factors(
 
     def aggregate(state: Params, contributions: Sequence[Contribution], clients: jax.Array) -> Params:
         # The mean of what holders trained is the rank plus the mean of their changes, for all of them were sent it.
-        return merge(state, sum_tiers([padded(contribution) for contribution in contributions]))
+        merged = merge(state, sum_tiers([padded(contribution) for contribution in contributions]))
+        return jax.tree.map(lambda leaf: balanced(leaf) if is_factors(leaf) else leaf, merged, is_leaf=is_factors)
 
     return Strategy(
         init=init,

@@ -61,7 +61,8 @@ def merge(
 
 
 def merge_factors(server: Params, clients: Sequence[Trained], classifier: str | None) -> Params:
-    """Every number of the server's factors, and of all else, becomes the mean over the clients that hold it."""
+    """Every number of the server's factors, and of all else, becomes the mean over the clients that hold it; then both
+    sides of every rank are made equally long."""
     merged = {}
     for path, old in server.items():
         kernel, _, side = path.rpartition("/")
@@ -79,6 +80,12 @@ def merge_factors(server: Params, clients: Sequence[Trained], classifier: str | 
             if total := sum(client.weight for client in voters):
                 new[place] = sum(client.weight * client.params[path][place] for client in voters) / total
         merged[path] = new
+    for path in [path.removesuffix("/v") for path in merged if path.endswith("/v")]:
+        for rank in range(len(merged[f"{path}/v"])):
+            u, v = merged[f"{path}/u"][:, rank], merged[f"{path}/v"][rank]
+            length = np.sqrt(np.linalg.norm(u) * np.linalg.norm(v))
+            u *= length / np.linalg.norm(u)
+            v *= length / np.linalg.norm(v)
     return merged
 
 
