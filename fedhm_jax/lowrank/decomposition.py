@@ -224,7 +224,8 @@ def balanced(factors: Factors) -> Factors:
     there = (lengths[0] > 0) & (lengths[1] > 0)
     before, after = (jnp.where(there, length, 1) for length in lengths)
     scale = jnp.sqrt(after / before)
-    return Factors(v=v * scale, u=u / scale[:, None])
+    along_v, along_u = (1,) * (v.ndim - 1) + (-1,), (1,) * (u.ndim - 2) + (-1, 1)
+    return Factors(v=v * scale.reshape(along_v), u=u / scale.reshape(along_u))
 
 
 def _by_direction(u: jax.Array) -> jax.Array:

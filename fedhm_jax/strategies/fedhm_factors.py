@@ -10,6 +10,7 @@ order, as in Maestro ("Maestro: Uncovering Low-Rank Structures via Trainable Dec
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -44,9 +45,9 @@ def fedhm_factors(
 ) -> Strategy[Params]:
     """FedHM with ``v_j <- sum_{k: r_k >= j} w_k v_kj / sum_{k: r_k >= j} w_k``, and u_j alike, for every rank j.
 
-    Then the server makes v_j and u_j equally long, which leaves their product as it is. Clients minimise the mean loss of their own and all weaker tiers' models, or one of these drawn anew for each step.
-    A tier of f = 1 trains factors too, of the rank that the rule for tiers gives, or a smaller one so that they take no
-    more room than the kernel.
+    Then the server makes v_j and u_j equally long, which leaves their product as it is. Clients minimise the mean loss
+    of their own and all weaker tiers' models, or one of these drawn anew for each step. A tier of f = 1 trains factors
+    too, of the rank that the rule for tiers gives, or a smaller one so that they take no more room than the kernel.
 
     Args:
         setting: what to build for.
@@ -97,7 +98,9 @@ def fedhm_factors(
     def aggregate(state: Params, contributions: Sequence[Contribution], clients: jax.Array) -> Params:
         # The mean of what holders trained is the rank plus the mean of their changes, for all of them were sent it.
         merged = merge(state, sum_tiers([padded(contribution) for contribution in contributions]))
-        return jax.tree.map(lambda leaf: balanced(leaf) if is_factors(leaf) else leaf, merged, is_leaf=is_factors)
+        even = jax.tree.map(lambda leaf: balanced(leaf) if is_factors(leaf) else leaf, merged, is_leaf=is_factors)
+        # Balanced once more, what nobody trained would move by rounding.
+        return jax.tree.map(partial(jnp.where, clients.sum(dtype=clients.dtype) > 0), even, merged)
 
     return Strategy(
         init=init,
