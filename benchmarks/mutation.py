@@ -45,6 +45,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "strategies/fedavg.py": ("tests/engine/test_engine.py", *STRATEGIES),
     "strategies/fedhm.py": ("tests/engine/test_twin.py", *STRATEGIES),
     "strategies/fedhm_adapters.py": ("tests/strategies/test_adapters.py",),
+    "strategies/fedhm_factors.py": ("tests/strategies/test_segments_twin.py", *STRATEGIES),
     "strategies/fedhm_nested.py": ("tests/strategies/test_segments_twin.py", *STRATEGIES),
     "strategies/fedhm_segments.py": ("tests/strategies/test_segments_twin.py", *STRATEGIES),
     "strategies/fedrolex.py": STRATEGIES,

@@ -129,6 +129,7 @@ class StrategyConfig:
         "fedhm",
         "fedhm_segments",
         "fedhm_nested",
+        "fedhm_factors",
         "fedavg",
         "fedavg_low_rank",
         "heterofl",
@@ -144,7 +145,7 @@ class StrategyConfig:
         "flora",
         "florist",
     ] = "fedhm_nested"
-    """The federated method. fedhm: low-rank clients, the paper's own. fedhm_segments: the same, each rank averaged over the clients that hold it. fedhm_nested: and every client trains the weaker tiers' models inside of its own. fedavg: every client the full model. fedavg_low_rank: every client the weakest tier's low-rank model. heterofl, fedrolex, fjord: narrower clients. splitmix: clients with fewer base networks. fiarse: clients with the entries of largest magnitude. depthfl: clients with the first stages. flexlora, raflora, fedhm_adapters, hetlora, flora, florist: adapters of unequal rank on a base that stays as it is: products averaged; each rank over the clients that hold it; the same for changes, and the weaker tiers' adapters trained inside of a client's own; factors averaged; products added to the base every round; products averaged, of which a share of the energy is kept."""
+    """The federated method. fedhm: low-rank clients, the paper's own. fedhm_segments: the same, each rank averaged over the clients that hold it. fedhm_nested: and every client trains the weaker tiers' models inside of its own. fedhm_factors: and the server averages factors, rank by rank, in place of their products. fedavg: every client the full model. fedavg_low_rank: every client the weakest tier's low-rank model. heterofl, fedrolex, fjord: narrower clients. splitmix: clients with fewer base networks. fiarse: clients with the entries of largest magnitude. depthfl: clients with the first stages. flexlora, raflora, fedhm_adapters, hetlora, flora, florist: adapters of unequal rank on a base that stays as it is: products averaged; each rank over the clients that hold it; the same for changes, and the weaker tiers' adapters trained inside of a client's own; factors averaged; products added to the base every round; products averaged, of which a share of the energy is kept."""
     builder: str | None = None
     """Your own method in place of name: a Python file and a function of a Setting in it, such as mine.py:build."""
     weighting: Literal["uniform", "samples", "rank_softmax"] = "uniform"
@@ -156,9 +157,9 @@ class StrategyConfig:
     history: bool = True
     """When no client of the strongest tier was sampled, the old global model joins the merge as one more client, of mean sample count and full rank: its rank_softmax weight is that of f = 1 (fedhm)."""
     decomposition: Literal["auto", "svd", "gram", "subspace"] = "auto"
-    """How the server factorizes its kernels (fedhm, fedhm_segments, fedhm_nested, fedavg_low_rank). svd: exact. gram: eigenvectors of the Gram matrix, exact but for rounding. subspace: two steps of power iteration from the last round's factors, approximate; svd where there are none. auto: the fastest measured on the backend whose error is rounding alone."""
+    """How the server factorizes its kernels (fedhm, fedhm_segments, fedhm_nested; fedhm_factors and fedavg_low_rank at the start). svd: exact. gram: eigenvectors of the Gram matrix, exact but for rounding. subspace: two steps of power iteration from the last round's factors, approximate; svd where there are none. auto: the fastest measured on the backend whose error is rounding alone."""
     nesting: Literal["all", "drawn"] = "all"
-    """Which of the models inside of its own a client trains in a step (fedhm_nested, fedhm_adapters). all: its own and those of all weaker tiers. drawn: one of these, drawn anew for every step."""
+    """Which of the models inside of its own a client trains in a step (fedhm_nested, fedhm_factors, fedhm_adapters). all: its own and those of all weaker tiers. drawn: one of these, drawn anew for every step."""
     widths: tuple[float, ...] | None = None
     """Share of the channels that each tier holds (heterofl, fedrolex, fjord, splitmix), decreasing; if unset, solved so that a client costs what FedHM's client of its tier costs."""
     densities: tuple[float, ...] | None = None

@@ -183,6 +183,55 @@ def truncate(factors: Factors, rank: int) -> Factors:
     return Factors(v=factors.v[..., :rank], u=factors.u[..., :rank, :])
 
 
+def pad_rank(factors: Factors, rank: int) -> Factors:
+    """Factors of a larger rank and the same product, zeros where there are no directions.
+
+    Args:
+        factors: of any rank.
+        rank: at least theirs.
+
+    Returns:
+        Factors of the given rank.
+
+    Example:
+        >>> pad_rank(factorize(jnp.eye(4), rank=1), rank=3).rank
+        3
+    """
+    v, u = factors
+    missing = rank - factors.rank
+    return Factors(
+        v=jnp.pad(v, ((0, 0),) * (v.ndim - 1) + ((0, missing),)),
+        u=jnp.pad(u, ((0, 0),) * (u.ndim - 2) + ((0, missing), (0, 0))),
+    )
+
+
+def balanced(factors: Factors) -> Factors:
+    """The same product, each direction's length shared evenly: ``v_j <- s_j v_j, u_j <- u_j / s_j`` with
+    ``s_j^2 = ||u_j|| / ||v_j||``.
+
+    Args:
+        factors: of any rank.
+
+    Returns:
+        Factors whose v_j and u_j are equally long; a direction of which one side is zero stays as it is.
+
+    Example:
+        >>> balanced(Factors(v=jnp.array([[4.0]]), u=jnp.array([[1.0]])))
+        Factors(v=Array([[2.]], dtype=float32), u=Array([[2.]], dtype=float32))
+    """
+    v, u = factors
+    lengths = jnp.linalg.norm(v.reshape(-1, factors.rank), axis=0), jnp.linalg.norm(_by_direction(u), axis=1)
+    there = (lengths[0] > 0) & (lengths[1] > 0)
+    before, after = (jnp.where(there, length, 1) for length in lengths)
+    scale = jnp.sqrt(after / before)
+    along_v, along_u = (1,) * (v.ndim - 1) + (-1,), (1,) * (u.ndim - 2) + (-1, 1)
+    return Factors(v=v * scale.reshape(along_v), u=u / scale.reshape(along_u))
+
+
+def _by_direction(u: jax.Array) -> jax.Array:
+    return jnp.moveaxis(u, -2, 0).reshape(u.shape[-2], -1)
+
+
 def largest_ranks(plans: Sequence[RankPlan]) -> RankPlan:
     """The ranks from which every tier can be cut: of each kernel that some tier factorizes, the largest.
 

@@ -1,7 +1,7 @@
 """What the server knows and does besides the method: tiers, cohorts, weighted sums, which updates count, privacy."""
 
 from fedhm_jax.server.acceptance import PLAIN_MEAN, MergeRule, accepted_contribution, private_contribution
-from fedhm_jax.server.aggregation import Contribution, merge, weighted
+from fedhm_jax.server.aggregation import Contribution, broadcast_weight, merge, weighted
 from fedhm_jax.server.client_devices import DeviceProfile, client_seconds, drop_out, drop_stragglers, samples_trained
 from fedhm_jax.server.cohort import Cohort, cohort_capacities, sample_cohort
 from fedhm_jax.server.optimizers import server_optimizer
@@ -19,6 +19,7 @@ __all__ = [
     "Tier",
     "accepted_contribution",
     "assign_tiers",
+    "broadcast_weight",
     "client_seconds",
     "cohort_capacities",
     "drop_out",

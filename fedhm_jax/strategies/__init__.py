@@ -16,6 +16,7 @@ from fedhm_jax.strategies.external import checked_builder, load_builder
 from fedhm_jax.strategies.fedavg import fedavg, fedavg_low_rank
 from fedhm_jax.strategies.fedhm import fedhm
 from fedhm_jax.strategies.fedhm_adapters import fedhm_adapters
+from fedhm_jax.strategies.fedhm_factors import fedhm_factors
 from fedhm_jax.strategies.fedhm_nested import fedhm_nested, nested_objective
 from fedhm_jax.strategies.fedhm_segments import fedhm_segments
 from fedhm_jax.strategies.fedrolex import fedrolex
@@ -47,6 +48,7 @@ __all__ = [
     "fedavg_low_rank",
     "fedhm",
     "fedhm_adapters",
+    "fedhm_factors",
     "fedhm_nested",
     "fedhm_segments",
     "fedrolex",

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from fedhm_jax.data import Client
-from fedhm_jax.lowrank import Factors, largest_ranks, recover, truncate
+from fedhm_jax.lowrank import Factors, largest_ranks, pad_rank, recover, truncate
 from fedhm_jax.server import Contribution, merge
 from fedhm_jax.strategies.adapters import plan_adapters, shapes_of
 from fedhm_jax.strategies.base import Setting, Strategy, client_contribution, sum_tiers
@@ -52,7 +52,7 @@ def hetlora(
         return {path: truncate(factors, plan.ranks[tier][path]) for path, factors in state.items()}
 
     def contribute(state: dict[str, Factors], tier: int, trained: Params, client: Client) -> Contribution:
-        padded = {path: _padded(factors, largest[path]) for path, factors in trained.items()}
+        padded = {path: pad_rank(factors, largest[path]) for path, factors in trained.items()}
         return client_contribution(by_client, tier, padded, client)
 
     def aggregate(
@@ -70,12 +70,3 @@ def hetlora(
         aggregate=aggregate,
     )
     return with_adapters(setting, plan, method)
-
-
-def _padded(factors: Factors, rank: int) -> Factors:
-    v, u = factors
-    missing = rank - factors.rank
-    return Factors(
-        jnp.pad(v, ((0, 0),) * (v.ndim - 1) + ((0, missing),)),
-        jnp.pad(u, ((0, 0),) * (u.ndim - 2) + ((0, missing), (0, 0))),
-    )

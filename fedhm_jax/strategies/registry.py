@@ -8,6 +8,7 @@ from fedhm_jax.strategies.depthfl import depthfl
 from fedhm_jax.strategies.fedavg import fedavg, fedavg_low_rank
 from fedhm_jax.strategies.fedhm import fedhm
 from fedhm_jax.strategies.fedhm_adapters import fedhm_adapters
+from fedhm_jax.strategies.fedhm_factors import fedhm_factors
 from fedhm_jax.strategies.fedhm_nested import fedhm_nested
 from fedhm_jax.strategies.fedhm_segments import fedhm_segments
 from fedhm_jax.strategies.fedrolex import fedrolex
@@ -38,6 +39,7 @@ STRATEGIES: dict[str, Row] = {
     "fedhm": Row(fedhm, ("history", "decomposition")),
     "fedhm_segments": Row(fedhm_segments, ("decomposition",)),
     "fedhm_nested": Row(fedhm_nested, ("nesting", "decomposition")),
+    "fedhm_factors": Row(fedhm_factors, ("nesting", "decomposition")),
     "fedavg": Row(fedavg),
     "fedavg_low_rank": Row(fedavg_low_rank, ("decomposition",)),
     "heterofl": Row(heterofl, ("widths", "budget")),

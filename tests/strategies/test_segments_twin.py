@@ -1,4 +1,4 @@
-"""The merge by segments and nested training against their slow NumPy twins, in float64."""
+"""The merges by segments and of factors, and nested training, against their slow NumPy twins, in float64."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from support.round_twin import CLASSES, NETWORKS, RANK_FACTORS, Case, build_modu
 from fedhm_jax.data.client_data import Client
 from fedhm_jax.lowrank import is_factors
 from fedhm_jax.server import Contribution
-from fedhm_jax.strategies import fedhm_nested, fedhm_segments
+from fedhm_jax.strategies import fedhm_factors, fedhm_nested, fedhm_segments
 from fedhm_jax.strategies.base import Setting
 from fedhm_jax.tasks import Batch
 from fedhm_jax.tree import named_leaves
@@ -102,6 +102,50 @@ def test_rounds_equal_the_twins(network: str, plans: Sequence[Any]) -> None:
         for path, wanted in server.items():
             assert distance(found[path], wanted) < TOLERANCE, (tiers, path)
         moved = max(distance(before[path], wanted) for path, wanted in server.items())
+        assert moved > 1e-2 if clients else moved < TOLERANCE
+
+
+FACTORS = {
+    "mlp": (
+        {"dense_0/kernel": 5, "dense_1/kernel": 4, "classifier/kernel": 3},
+        {"dense_0/kernel": 3, "dense_1/kernel": 4, "classifier/kernel": 2},
+        {"dense_0/kernel": 2, "dense_1/kernel": 1, "classifier/kernel": 2},
+    ),
+    "conv": (
+        {"conv_0/kernel": 5, "conv_1/kernel": 4, "dense/kernel": 3},
+        {"conv_0/kernel": 3, "conv_1/kernel": 2, "dense/kernel": 3},
+        {"conv_0/kernel": 1, "conv_1/kernel": 1, "dense/kernel": 2},
+    ),
+}
+
+
+@pytest.mark.parametrize("network", ["mlp", pytest.param("conv", marks=pytest.mark.long)])
+def test_rounds_of_factors_equal_the_twins(network: str) -> None:
+    plans = FACTORS[network]
+    setting = setting_of(network, plans)
+    strategy = fedhm_factors(setting, plans=plans, decomposition="svd")
+    state, generator = strategy.init(setting.shapes, jax.random.key(0)), np.random.default_rng(1)
+    contribute = jax.jit(strategy.contribute, static_argnums=1)
+    for tiers in ROUNDS:
+        before, clients = in_matrices(state), []
+        sums: list[Contribution] = []
+        for tier, plan in enumerate(plans):
+            absent = Client(jnp.int32(0), jnp.bool_(False), jnp.int32(0), jnp.int32(1), jnp.ones(CLASSES, bool))
+            sums.append(contribute(state, tier, strategy.distribute(state, tier, absent), absent))
+            for _ in range(tiers.count(tier)):
+                owned, size = generator.random(CLASSES) < 0.6, int(generator.integers(1, 9))
+                client = Client(jnp.int32(0), jnp.bool_(True), jnp.int32(0), jnp.int32(size), jnp.asarray(owned))
+                trained = stirred(strategy.distribute(state, tier, client), generator)
+                sums[tier] = jax.tree.map(jnp.add, sums[tier], contribute(state, tier, trained, client))
+                clients.append(segment_twin.Trained(in_matrices(trained), plan, size, owned))
+        counts = jnp.asarray([tiers.count(tier) for tier in range(len(plans))], jnp.int32)
+        state = strategy.aggregate(state, sums, counts)
+        wanted = segment_twin.merge_factors(before, clients, "classifier")
+        found = in_matrices(state)
+        assert found.keys() == wanted.keys()
+        for path, leaf in wanted.items():
+            assert distance(found[path], leaf) < TOLERANCE, (tiers, path)
+        moved = max(distance(before[path], leaf) for path, leaf in wanted.items())
         assert moved > 1e-2 if clients else moved < TOLERANCE
 
 

@@ -19,6 +19,7 @@ from fedhm_jax import (
     TiersConfig,
     simulate,
 )
+from fedhm_jax.lowrank import recover_tree
 from fedhm_jax.models import build_model
 from fedhm_jax.run.preparation import check_run
 from fedhm_jax.strategies import STRATEGIES, heterofl
@@ -41,7 +42,7 @@ SMALL = SimulationConfig(
 ADAPTERS = {"flexlora", "raflora", "fedhm_adapters", "hetlora", "flora", "florist"}
 # Rounds of every kind of strategy; the others of a kind differ in what the twins in strategies/ look at. That
 # FedHM is FedAvg where it should be, and takes chunks, engine/test_engine.py says as well.
-SELDOM = {"fedavg_low_rank", "fedrolex", "fjord", "fedhm_segments", *(ADAPTERS - {"fedhm_adapters"})}
+SELDOM = {"fedavg_low_rank", "fedrolex", "fjord", "fedhm_segments", "fedhm_factors", *(ADAPTERS - {"fedhm_adapters"})}
 OFTEN = {(name, CHECKS[1]) for name in STRATEGIES if name not in SELDOM} | {("fedhm", CHECKS[3])}
 CONTRACT = [
     pytest.param(
@@ -54,7 +55,7 @@ CONTRACT = [
     for model in MODELS
     for check in (CHECKS if model == "mlp" else CHECKS[1:2] if name in ADAPTERS else CHECKS[:1])
     # With a full-rank weakest tier the one is FedAvg itself; the other has more heads than one.
-    if not (name in ADAPTERS | {"fedavg_low_rank", "depthfl"} and check is CHECKS[0])
+    if not (name in ADAPTERS | {"fedavg_low_rank", "fedhm_factors", "depthfl"} and check is CHECKS[0])
     # What adapters share, and what transformers add, a few of each show.
     and not (name in SELDOM & ADAPTERS and model != "mlp")
     and not (model == "vit" and name not in ("fedhm", "fedhm_nested", "fjord", "heterofl"))
@@ -93,7 +94,7 @@ def test_a_factorized_classifier_trains_with_every_strategy(name):
     factors = (1.0, 4.0) if name == "depthfl" else (2.0, 4.0)
     module = build_model("mlp", CLASSES, hidden=(16, 8), classifier="factorized")
     problem = pose(STRATEGIES[name].build, setting_for("mlp", factors)._replace(module=module))
-    if name in ("fedhm", "fedhm_segments", "fedhm_nested", "fedavg_low_rank"):
+    if name in ("fedhm", "fedhm_segments", "fedhm_nested", "fedhm_factors", "fedavg_low_rank"):
         assert problem.strategy.tier_model(problem.state, 1)["classifier"]["kernel"].rank == 1
     state = problem.round_step(problem.state, cohort((4, 1), (5, 3)))
     before, after = (named_leaves(problem.strategy.global_model(one)) for one in (problem.state, state))
@@ -138,6 +139,7 @@ def low_rank_size(f):
 
 # Adapters of 64 x 20 and 20 x 10 have ranks 15 and 7 at f = 1, 8 and 3 at f = 2, and a product for each parameter.
 ADAPTER, WEAK = 15 * 84 + 7 * 30, 8 * 84 + 3 * 30
+WIDE = 15 * 84 + 6 * 30
 FULL, HALF = mlp_size((20, 10)), mlp_size((10, 5))
 BY_HAND = {  # for each tier: parameters, MACs of a prediction, forward MACs of a training sample
     "fedavg": [(*FULL, FULL[1])] * 2,
@@ -147,6 +149,11 @@ BY_HAND = {  # for each tier: parameters, MACs of a prediction, forward MACs of 
     # in a step the weak tier's model too: its samples, and Q^T W of both hidden kernels once for the batch of 8
     "fedhm_nested": [
         (*FULL, FULL[1] + low_rank_size(2)[1] + round((64 * 8 * 20 + 20 * 3 * 10) / 8)),
+        (*low_rank_size(2), low_rank_size(2)[1]),
+    ],
+    # factors at f = 1 too, no larger than the kernels: of ranks 15 and 6; and in a step the weak tier's
+    "fedhm_factors": [
+        (WIDE + 100 + 40, WIDE + 100, WIDE + 100 + low_rank_size(2)[1]),
         (*low_rank_size(2), low_rank_size(2)[1]),
     ],
     "heterofl": [(*FULL, FULL[1]), (*HALF, HALF[1])],
@@ -183,6 +190,19 @@ def test_costs_equal_a_hand_count(name):
 def test_everybody_low_rank_is_the_weakest_of_three_tiers():
     config = replace(SMALL, tiers=TiersConfig(rank_factors=(1, 2, 4)), strategy=StrategyConfig(name="fedavg_low_rank"))
     assert [cost.parameters for cost in check_run(config).plan.costs] == [low_rank_size(4)[0]] * 3
+
+
+def test_factors_of_one_rank_for_all_are_the_weakest_of_them():
+    runs = [
+        pose(STRATEGIES[name].build, setting_for("mlp", factors))
+        for name, factors in (("fedhm_factors", (4.0, 4.0)), ("fedavg_low_rank", (2.0, 4.0)))
+    ]
+    states = [run.round_step(run.state, cohort((4, 1), (5, 3))) for run in runs]
+    found, wanted = (named_leaves(recover_tree(state)) for state in states)
+    assert found.keys() == wanted.keys()
+    for path, leaf in wanted.items():
+        assert jnp.allclose(found[path], leaf, rtol=0, atol=1e-6), path
+        assert (leaf != named_leaves(recover_tree(runs[1].state))[path]).any()
 
 
 @pytest.mark.long

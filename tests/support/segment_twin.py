@@ -60,6 +60,35 @@ def merge(
     return at_largest_rank(merged, plans)
 
 
+def merge_factors(server: Params, clients: Sequence[Trained], classifier: str | None) -> Params:
+    """Every number of the server's factors, and of all else, becomes the mean over the clients that hold it; then both
+    sides of every rank are made equally long."""
+    merged = {}
+    for path, old in server.items():
+        kernel, _, side = path.rpartition("/")
+        is_factor = f"{kernel}/u" in server
+        by_class = classifier is not None and path.startswith(f"{classifier}/") and not (is_factor and side == "v")
+        new = old.copy()
+        for place in np.ndindex(old.shape):
+            rank = (place[1] if side == "u" else place[0]) if is_factor else -1
+            label = place[0] if is_factor else place[-1]
+            voters = [
+                client
+                for client in clients
+                if (not is_factor or rank < client.plan[kernel]) and (not by_class or client.owned[label])
+            ]
+            if total := sum(client.weight for client in voters):
+                new[place] = sum(client.weight * client.params[path][place] for client in voters) / total
+        merged[path] = new
+    for path in [path.removesuffix("/v") for path in merged if path.endswith("/v")]:
+        for rank in range(len(merged[f"{path}/v"])):
+            u, v = merged[f"{path}/u"][:, rank], merged[f"{path}/v"][rank]
+            length = np.sqrt(np.linalg.norm(u) * np.linalg.norm(v))
+            u *= length / np.linalg.norm(u)
+            v *= length / np.linalg.norm(v)
+    return merged
+
+
 def at_largest_rank(server: Params, plans: Sequence[Mapping[str, int]]) -> Params:
     """What every tier factorizes, truncated to the largest rank; all else as it is."""
     cut = dict(server)
