@@ -18,7 +18,14 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 
 # The source folder is the repository's.
 root_doc = "docs/index"
-include_patterns = ["docs/**", "benchmarks/*.md", "benchmarks/*/*.md", "experiments/*.md", "experiments/*/*.md"]
+include_patterns = [
+    "docs/**",
+    "benchmarks/*.md",
+    "benchmarks/*/*.md",
+    "benchmarks/results/*/*.md",
+    "experiments/*.md",
+    "experiments/*/*.md",
+]
 include_patterns += ["CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md"]
 exclude_patterns = ["build", "dist", "runs", "shared", ".*", "**/__pycache__"]
 
