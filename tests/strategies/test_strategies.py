@@ -192,6 +192,7 @@ def test_everybody_low_rank_is_the_weakest_of_three_tiers():
     assert [cost.parameters for cost in check_run(config).plan.costs] == [low_rank_size(4)[0]] * 3
 
 
+@pytest.mark.long
 def test_factors_of_one_rank_for_all_are_the_weakest_of_them():
     runs = [
         pose(STRATEGIES[name].build, setting_for("mlp", factors))
