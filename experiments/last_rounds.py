@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 SMALLEST, WHOLE = "fedavg_low_rank", "fedavg"
-FRAMES = (WHOLE, "centralised", "local_only", "f2_for_all", "f8_for_all")
+FRAMES = (WHOLE, "centralised", "local_only")
 """What no weak device could do, or what takes no part in a federation."""
 
 

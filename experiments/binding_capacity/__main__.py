@@ -30,8 +30,8 @@ class Arguments:
 
     name: tyro.conf.Positional[str]
     """Of the study's file here, without its ending."""
-    runs: Path
-    """The folder that `fedhm compare` wrote."""
+    runs: tuple[Path, ...]
+    """The folder that `fedhm compare` wrote; several if strategies of the same settings were run apart."""
     ours: str = OURS
     """The cured FedHM, which is held against all others."""
 
@@ -39,21 +39,22 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     """Copies the last rounds, and writes what they say."""
     path = HERE / f"{arguments.name}.csv"
-    write_last_rounds(arguments.runs / "results.csv", path)
+    write_last_rounds([runs / "results.csv" for runs in arguments.runs], path)
     (HERE / f"{arguments.name}.md").write_text(verdicts(read_outcomes(path), arguments.ours), encoding="utf-8")
 
 
-def write_last_rounds(results: Path, path: Path) -> None:
+def write_last_rounds(results: Sequence[Path], path: Path) -> None:
     """The rows of each run's last round.
 
     Args:
-        results: a study's results.csv.
+        results: results.csv of one or more studies.
         path: the file to write.
     """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*COLUMNS, *TOTALS], extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(last_rows(results))
+        for study in results:
+            writer.writerows(last_rows(study))
 
 
 def verdicts(settings: Mapping[str, Outcomes], ours: str = OURS) -> str:

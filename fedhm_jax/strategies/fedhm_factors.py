@@ -4,9 +4,9 @@ FedHM multiplies the trained factors out, averages the products, and decomposes 
 has a higher rank than each of them, and what lies beyond the largest rank a tier can hold is cut off in every round.
 Here a tier of rank r holds the leading r columns of the server's v and rows of its u, and each of these is averaged
 over the clients that hold it, as HeteroFL (arXiv 2010.01264) averages channels; then v_j and u_j are made equally long,
-without which one side may outgrow the other from round to round. Nested training keeps the ranks in
-order, as in Maestro ("Maestro: Uncovering Low-Rank Structures via Trainable Decomposition", ICML 2024, arXiv
-2308.14929), which trains one model. Where all tiers are of one rank this is FedLMT (ICML 2024).
+without which one side may outgrow the other from round to round. Nested training keeps the ranks in order, as in
+Maestro ("Maestro: Uncovering Low-Rank Structures via Trainable Decomposition", ICML 2024, arXiv 2308.14929), which
+trains one model. Where all tiers are of one rank this is FedLMT (ICML 2024) but for the lengths.
 """
 
 from collections.abc import Sequence
@@ -57,6 +57,9 @@ def fedhm_factors(
 
     Returns:
         The strategy; its state is the model with factors of the largest rank, which is the global model too.
+
+    Raises:
+        ConfigError: a tier should be smaller, and the module has no layer that it could factorize.
 
     Source: arXiv 2111.14655 for the tiers, 2308.14929 for the order of ranks, 2010.01264 for the means.
     """

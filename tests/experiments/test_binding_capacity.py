@@ -26,7 +26,7 @@ def text(tmp_path: Path) -> str:
         for model, accuracy in (("global", 0.5), ("f2", pair[0]), ("f32", pair[1]))
     ]
     (tmp_path / "results.csv").write_text(HEADING + "".join(rows))
-    write_last_rounds(tmp_path / "results.csv", tmp_path / "last.csv")
+    write_last_rounds([tmp_path / "results.csv"], tmp_path / "last.csv")
     assert len((tmp_path / "last.csv").read_text().splitlines()) == 1 + len(rows) // 2
     return verdicts(read_outcomes(tmp_path / "last.csv"))
 
