@@ -120,9 +120,11 @@ def _simulate(arguments: Sequence[str]) -> int:
         print(f"fedhm: the run in {config.output.folder} has finished its {rounds}; nothing to do", file=sys.stderr)
         return 0
     try:
+        from fedhm_jax.engine import watch_first
         from fedhm_jax.run import simulate
 
-        result = simulate(config, resume=asked.resume)
+        with watch_first():
+            result = simulate(config, resume=asked.resume)
     except Interrupted as stop:
         return _interrupted(f"stopped after round {stop.round}; {_how_to_go_on(stop.folder)}", stop.signal)
     except KeyboardInterrupt:

@@ -2,7 +2,7 @@
 
 from fedhm_jax.engine.alone import build_alone
 from fedhm_jax.engine.cores import show_cores
-from fedhm_jax.engine.distributed import is_first, join, keep_watch
+from fedhm_jax.engine.distributed import is_first, join, keep_watch, watch_first
 from fedhm_jax.engine.evaluation import EvaluationData, Metrics, deal_batches, pick_rows, static_statistics
 from fedhm_jax.engine.round import Engine, RoundStep, build_engine
 from fedhm_jax.engine.sharding import client_mesh, replicate
@@ -26,4 +26,5 @@ __all__ = [
     "shard_evaluation",
     "show_cores",
     "static_statistics",
+    "watch_first",
 ]

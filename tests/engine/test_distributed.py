@@ -9,11 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import pytest
 from support.own_samples import CLIENTS
 
 from fedhm_jax import ConfigError
-from fedhm_jax.engine.distributed import join
+from fedhm_jax.engine import join, watch_first
 
 FLAGS = (
     *("--model.name", "mlp", "--model.hidden", "16", "--tiers.rank-factors", "1", "4"),
@@ -115,6 +116,30 @@ def test_a_lost_process_is_told_and_the_run_goes_on(tmp_path):
     codes, errors = ends(start(folder, "--resume", str(folder), "--server.rounds", str(finished + 2)))
     assert codes == [0, 0], errors
     assert [record["round"] for record in records(folder)] == list(range(1, finished + 3))
+
+
+def test_a_sum_that_fails_first_leaves_the_word_to_the_watch():
+    """The loss is heard a moment after JAX has noticed it."""
+    script = """
+import socket, threading, jax
+from fedhm_jax.engine import distributed
+jax.process_count = lambda: 2
+here, there = socket.socketpair()
+threading.Thread(target=distributed._listen, args=(here,), daemon=True).start()
+threading.Timer(0.5, there.close).start()
+with distributed.watch_first():
+    raise jax.errors.JaxRuntimeError("Gloo all-to-all failed")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "another process of this run was lost" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_error_of_a_single_process_is_raised_at_once(monkeypatch):
+    monkeypatch.setattr(time, "sleep", pytest.fail)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="no such device"), watch_first():
+        raise jax.errors.JaxRuntimeError("no such device")
 
 
 @pytest.mark.parametrize(
