@@ -32,6 +32,7 @@ from fedhm_jax import (
     TiersConfig,
     dataset_from_arrays,
 )
+from fedhm_jax.data import is_text
 
 BASE = SimulationConfig(
     strategy=StrategyConfig("fedhm"),
@@ -161,7 +162,7 @@ def configs(draw: st.DrawFn, scratch: Path) -> SimulationConfig:
     around = _Around(len(config.tiers.rank_factors), clients, scratch)
     for field in FIELDS:
         share = 0.08 if field.path in _SELDOM else 0.3
-        if field.path in _OF_TEXT and config.data.name not in ("text", "jsonl", "huggingface"):
+        if field.path in _OF_TEXT and not is_text(config.data.name):
             share = 0.02
         if field.path not in ("tiers.rank_factors", "partition.clients") and chance.random() < share:
             config = field.put(config, draw(_sensible(field, around)))
@@ -256,7 +257,10 @@ def _optimizers() -> tuple[str, ...]:
 
 
 _SENSIBLE: Mapping[str, Callable[[_Around], Any]] = {
-    "data.name": lambda _: ("digits", "npz", "folder", "cifar10", "mnist", "text", "jsonl", "huggingface"),
+    "data.name": lambda _: (
+        *("digits", "npz", "folder", "cifar10", "mnist", "text", "jsonl", "huggingface"),
+        *("huggingface:nobody/plays", "tfds_text:tiny_shakespeare"),
+    ),
     "data.data_dir": lambda around: (
         None,
         *(around.scratch / name for name in ("nowhere", _ARRAYS, _PLAY, _LINES, _TABLE)),

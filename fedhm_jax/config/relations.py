@@ -104,8 +104,19 @@ _PRIVACY_RELATIONS: tuple[Relation, ...] = (
 )
 
 
-_TEXTS = ("text", "jsonl", "huggingface")
-"""Values of data.name that stand for text."""
+_FILES_OF_TEXT = ("text", "jsonl", "huggingface")
+_TABLES = ("jsonl", "huggingface", "tfds_text")
+"""Sources of text with fields, or columns."""
+_A_TEXT = "'text', 'jsonl', 'huggingface' or 'tfds_text'"
+
+
+def _source(name: str) -> str:
+    """What ``data.name`` begins with; the name of a set may follow."""
+    return name.partition(":")[0]
+
+
+def _is_text(name: str) -> bool:
+    return name in _FILES_OF_TEXT or name.startswith(("huggingface:", "tfds_text:"))
 
 
 def _left_as_it_is(name: str, needed: Callable[[str], bool], where: str) -> Relation:
@@ -121,34 +132,30 @@ def _left_as_it_is(name: str, needed: Callable[[str], bool], where: str) -> Rela
 _TEXT_RELATIONS: tuple[Relation, ...] = (
     Relation(
         "data.data_dir",
-        lambda config: config.data.name not in _TEXTS or config.data.data_dir is not None,
+        lambda config: config.data.name not in _FILES_OF_TEXT or config.data.data_dir is not None,
         "where the text is when data.name is {config.data.name!r}",
     ),
     *(
-        _left_as_it_is(
-            f"data.{name}", lambda source: source in _TEXTS, "unless data.name is 'text', 'jsonl' or 'huggingface'"
-        )
+        _left_as_it_is(f"data.{name}", _is_text, f"unless data.name is {_A_TEXT}")
         for name in ("window", "test_share", "tokenizer")
     ),
     _left_as_it_is("data.client_pattern", lambda source: source == "text", "unless data.name is 'text'"),
     *(
         _left_as_it_is(
             f"data.{name}",
-            lambda source: source in ("jsonl", "huggingface"),
-            "unless data.name is 'jsonl' or 'huggingface'",
+            lambda name: _is_text(name) and _source(name) in _TABLES,
+            "unless data.name is 'jsonl', 'huggingface' or 'tfds_text'",
         )
         for name in ("text_field", "client_field")
     ),
     _left_as_it_is(
         "data.train_split", lambda source: source not in ("text", "jsonl"), "for a text, whose split is data.test_share"
     ),
-    _left_as_it_is(
-        "data.test_split", lambda source: source not in _TEXTS, "for a text, whose split is data.test_share"
-    ),
+    _left_as_it_is("data.test_split", lambda name: not _is_text(name), "for a text, whose split is data.test_share"),
     Relation(
         "partition.method",
         lambda config: (
-            config.data.name not in _TEXTS or config.partition.method not in ("dirichlet", "dirichlet_equal", "shards")
+            not _is_text(config.data.name) or config.partition.method not in ("dirichlet", "dirichlet_equal", "shards")
         ),
         "'iid', 'quantity', 'natural' or 'given' for a text, whose samples have no classes",
     ),
@@ -175,7 +182,10 @@ RELATIONS: tuple[Relation, ...] = (
     *_TEXT_RELATIONS,
     Relation(
         "data.client_feature",
-        lambda config: config.data.client_feature is None or config.data.name not in ("digits", "folder", *_TEXTS),
+        lambda config: (
+            config.data.client_feature is None
+            or not (config.data.name in ("digits", "folder") or _is_text(config.data.name))
+        ),
         "unset when data.name is {config.data.name!r}",
     ),
     Relation(

@@ -21,11 +21,11 @@ class DataConfig:
     """Which images or text the clients learn from."""
 
     name: str = "digits"
-    """"digits" (embedded), "npz" (arrays in the file data_dir), "folder" (images in data_dir/<split>/<class>/ or data_dir/<split>/<client>/<class>/), "text" (a text file, or a folder of .txt files), "jsonl" (a file of JSON lines), "huggingface" (a text set that the library datasets saved to disk, or Parquet files), or any TFDS image-classification name, such as "cifar10"."""
+    """"digits" (embedded), "npz" (arrays in the file data_dir), "folder" (images in data_dir/<split>/<class>/ or data_dir/<split>/<client>/<class>/), "text" (a text file, or a folder of .txt files), "jsonl" (a file of JSON lines), "huggingface" (a text set that the library datasets saved to disk, or Parquet files), "huggingface:OWNER/NAME" or "huggingface:OWNER/NAME/CONFIG" (a text set in that library's cache), "tfds_text:NAME" (a TFDS set that holds text, such as "tfds_text:tiny_shakespeare"), or any TFDS image-classification name, such as "cifar10"."""
     data_dir: Path | None = None
-    """Folder of the prepared TFDS data sets, or of the images when name is "folder", or the file of the arrays when name is "npz", or the file or folder of the text when name is "text", "jsonl" or "huggingface"; TFDS's own default if unset."""
+    """Folder of the prepared TFDS data sets, or of the images when name is "folder", or the file of the arrays when name is "npz", or the file or folder of the text when name is "text", "jsonl" or "huggingface", or the cache that holds "huggingface:OWNER/NAME"; the default of TFDS or of the library datasets if unset."""
     train_split: str = "train"
-    """Split that is dealt out to the clients; of a text (huggingface), whose ends are for the test, the one that is read."""
+    """Split that is dealt out to the clients; of a text (huggingface, tfds_text), whose ends are for the test, the one that is read."""
     test_split: str = "test"
     """Split that every model is evaluated on."""
     train_samples: int | None = None
@@ -40,17 +40,17 @@ class DataConfig:
     """Feature of a TFDS set, or array of an npz file, that says which client a training sample is of (natural partition); if unset, an npz file's array "client", if it has one."""
 
     window: int = 64
-    """Tokens that a sample of a text predicts, each from those before it in the window (text, jsonl, huggingface)."""
+    """Tokens that a sample of a text predicts, each from those before it in the window (any text)."""
     test_share: float = 0.1
-    """Share of the end of every client's text, or of every document without clients, that is held out for the test (text, jsonl, huggingface)."""
+    """Share of the end of every client's text, or of every document without clients, that is held out for the test (any text)."""
     tokenizer: str = "characters"
-    """What a token of a text is: "characters", "bytes", or the path of a Hugging Face tokenizer.json, which needs pip install "fedhm-jax[text]" (text, jsonl, huggingface)."""
+    """What a token of a text is: "characters", "bytes", or the path of a Hugging Face tokenizer.json, which needs pip install "fedhm-jax[text]" (any text)."""
     client_pattern: str | None = None
     """Regular expression: a line that it matches begins a text of the client that its first group names (text); if unset, each file of a folder is a client, and a single file has none."""
     text_field: str = "text"
-    """Key of a line's text (jsonl), or column of the texts (huggingface)."""
+    """Key of a line's text (jsonl), or column or feature of the texts (huggingface, tfds_text)."""
     client_field: str | None = None
-    """Key of a line's client (jsonl), or column of the clients (huggingface); no clients if unset."""
+    """Key of a line's client (jsonl), or column or feature of the clients (huggingface, tfds_text); no clients if unset."""
 
     def __post_init__(self) -> None:
         _as_paths(self, "data_dir", "cache_dir")

@@ -24,10 +24,9 @@ from fedhm_jax.data.shards import assign_holders, choose_samples, client_shards
 from fedhm_jax.data.sources import load_dataset
 from fedhm_jax.data.subsets import hold_out, without_held_out
 from fedhm_jax.data.text import Text, TokenUnit, check_text, decode
-from fedhm_jax.data.text_sources import TEXT_SOURCES, load_text
+from fedhm_jax.data.text_sources import is_text, load_text
 
 __all__ = [
-    "TEXT_SOURCES",
     "AnyData",
     "ArrayData",
     "Client",
@@ -54,6 +53,7 @@ __all__ = [
     "given",
     "hold_out",
     "images_on_host",
+    "is_text",
     "label_counts",
     "load_dataset",
     "load_text",

@@ -8,7 +8,7 @@ from fedhm_jax.data.digits import load_digits
 from fedhm_jax.data.image_folder import open_image_folder
 from fedhm_jax.data.npz import load_npz
 from fedhm_jax.data.subsets import subset
-from fedhm_jax.data.text_sources import TEXT_SOURCES
+from fedhm_jax.data.text_sources import is_text
 from fedhm_jax.data.tfds import open_tfds
 from fedhm_jax.errors import ConfigError
 
@@ -52,7 +52,7 @@ def load_dataset(
     """
     data_dir = None if data_dir is None else Path(data_dir)
     cache_dir = None if cache_dir is None else Path(cache_dir)
-    if name in TEXT_SOURCES:
+    if is_text(name):
         raise ConfigError.of("data.name", name, "the name of a set of images here; load_text reads text")
     if name == "digits":
         dataset = load_digits(train_split, test_split)

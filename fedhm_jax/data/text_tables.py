@@ -1,4 +1,4 @@
-"""Text in tables on disk: a Hugging Face data set as its `save_to_disk` left it, or Parquet files.
+"""Text in tables on disk: a Hugging Face data set as `save_to_disk` or the library's cache has it, or Parquet files.
 
 The files are Arrow's, and are read with pyarrow, which TFDS brings: the library datasets need not be installed, and
 nothing is looked up in a network.
@@ -22,8 +22,9 @@ def read_tables(path: Path, split: str, text_field: str = "text", client_field: 
     """Reads one split of a table.
 
     Args:
-        path: folder of a saved `Dataset` or `DatasetDict`, a Parquet file, or a folder of Parquet files whose names
-            begin with their split, such as ``train-00000-of-00002.parquet``.
+        path: folder of a saved `Dataset` or `DatasetDict`, of a set in the library's cache (`find_cached_set`), a
+            Parquet file, or a folder of Parquet files whose names begin with their split, such as
+            ``train-00000-of-00002.parquet``.
         split: name of the split; "train" where there is only one, without a name.
         text_field: column of the texts, strings.
         client_field: column of the clients' ids, strings or integers; no clients if None.
@@ -70,12 +71,20 @@ def _files_of(path: Path, split: str) -> list[Path]:
     if (path / "state.json").exists():
         _check_split(split, [_ONLY], path)
         return _saved(path)
+    if (description := path / "dataset_info.json").exists():
+        prefix = json.loads(description.read_text(encoding="utf-8"))["dataset_name"] + "-"
+        return _of_split(sorted(path.glob("*.arrow")), prefix, split, path)
     parquet = sorted(path.glob("*.parquet"))
     if not parquet:
         raise ConfigError.of("data.data_dir", str(path), _KIND)
-    splits = [re.sub(r"-\d+-of-\d+$", "", file.stem) for file in parquet]
+    return _of_split(parquet, "", split, path)
+
+
+def _of_split(files: list[Path], prefix: str, split: str, path: Path) -> list[Path]:
+    """Those whose names are prefix and split, with a number where there are several."""
+    splits = [re.sub(r"-\d+-of-\d+$", "", file.stem).removeprefix(prefix) for file in files]
     _check_split(split, splits, path)
-    return [file for file, own in zip(parquet, splits, strict=True) if own == split]
+    return [file for file, own in zip(files, splits, strict=True) if own == split]
 
 
 def _check_split(split: str, splits: list[str], path: Path) -> None:

@@ -8,7 +8,6 @@ import numpy as np
 
 from fedhm_jax.config import DataConfig, PartitionConfig, SimulationConfig, check_types, number_of_clients
 from fedhm_jax.data import (
-    TEXT_SOURCES,
     AnyData,
     ArrayData,
     Dataset,
@@ -18,6 +17,7 @@ from fedhm_jax.data import (
     dataset_from_arrays,
     given,
     hold_out,
+    is_text,
     load_dataset,
     load_text,
     natural,
@@ -74,7 +74,7 @@ def build_dataset(data: DataConfig, handed_over: AnyData | None) -> AnyData:
         ConfigError: the data set is missing, unusable or too small.
     """
     dataset: AnyData
-    if handed_over is None and data.name in TEXT_SOURCES:
+    if handed_over is None and is_text(data.name):
         dataset = load_text(
             data.name,
             data_dir=data.data_dir,

@@ -1,7 +1,6 @@
 """Every source of images: what it reads, what it refuses, and the cache of decoded copies."""
 
 import io
-import json
 import os
 import shutil
 import subprocess
@@ -13,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.tfds_files import write_set
 
 from fedhm_jax.data.arrays import dataset_from_arrays
 from fedhm_jax.data.cache import UndecodedSplit, read_cached
 from fedhm_jax.data.dataset import Dataset
 from fedhm_jax.data.sources import load_dataset
-from fedhm_jax.data.tfds import _quiet
+from fedhm_jax.data.tfds_builder import quietly
 from fedhm_jax.errors import ConfigError
 
 REAL = Path(__file__).parents[3] / "shared" / "tfds"
@@ -540,37 +540,17 @@ def label_feature(classes=3):
 
 def write_tfds(root, splits, *, features=None, supervised=None, file_format="array_record"):
     """Writes a set named "toy" as TFDS would prepare it; splits maps a name to pairs of pixels and label."""
-    from array_record.python.array_record_module import ArrayRecordWriter
-    from tensorflow_datasets.proto import tf_example_pb2
-
     features = features or {"picture": image_feature(), "kind": label_feature()}
-    folder = root / "toy" / "1.2.0"
-    folder.mkdir(parents=True)
     image_key, *label_keys = features
-    infos = []
-    for split, samples in splits.items():
-        writer = ArrayRecordWriter(str(folder / f"toy-{split}.array_record-00000-of-00001"), "group_size:1")
-        for pixels, label in samples:
-            example = tf_example_pb2.Example()
-            example.features.feature[image_key].bytes_list.value.append(png(pixels))
-            for key in label_keys:
-                if key == "writer":
-                    example.features.feature[key].bytes_list.value.append(f"writer {label % 2}".encode())
-                else:
-                    example.features.feature[key].int64_list.value.append(label % 2 if key == "parity" else label)
-            writer.write(example.SerializeToString())
-        writer.close()
-        template = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-        infos.append({"filepathTemplate": template, "name": split, "shardLengths": [str(len(samples))]})
-    info = {"fileFormat": file_format, "moduleName": "toy", "name": "toy", "splits": infos, "version": "1.2.0"}
-    if supervised:
-        info["supervisedKeys"] = {"tuple": {"items": [{"featureKey": key} for key in supervised]}}
-    (folder / "dataset_info.json").write_text(json.dumps(info))
-    top = "tensorflow_datasets.core.features.features_dict.FeaturesDict"
-    (folder / "features.json").write_text(
-        json.dumps({"pythonClassName": top, "featuresDict": {"features": {**features}}})
-    )
-    return folder
+
+    def value(key, label):
+        return f"writer {label % 2}".encode() if key == "writer" else label % 2 if key == "parity" else label
+
+    samples = {
+        split: [{image_key: png(pixels)} | {key: value(key, label) for key in label_keys} for pixels, label in of_split]
+        for split, of_split in splits.items()
+    }
+    return write_set(root, features, samples, supervised=supervised, file_format=file_format)
 
 
 def toy_samples(seed, size, label=None):
@@ -671,7 +651,7 @@ def test_tfds_sets_without_labelled_images_are_refused_before_they_are_prepared(
 def test_tfds_warnings_and_log_lines_are_hidden_only_while_it_works(caplog):
     from absl import logging
 
-    with _quiet():
+    with quietly():
         logging.warning("hidden")
         warnings.warn("hidden", UserWarning, stacklevel=1)
     logging.warning("shown")

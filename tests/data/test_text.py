@@ -394,8 +394,9 @@ def test_files_that_do_not_fit(tmp_path):
         "data.data_dir is unset, but must be where the text is when data.name is 'text'"
     )
     assert refusal(load_text, "words", data_dir=nowhere).startswith(
-        "data.name is 'words', but must be 'text', 'jsonl' or 'huggingface'"
+        "data.name is 'words', but must be 'text', 'jsonl', 'huggingface', 'huggingface:OWNER/NAME' or "
     )
+    assert refusal(load_text, "tfds_text").startswith("data.name is 'tfds_text', but must be 'text', ")
     assert refusal(load_dataset, "text").startswith("data.name is 'text', but must be ")
     for pattern in ("(", "^nobody$"):
         message = refusal(load_text, data_dir=latin.with_name("empty.txt"), client_pattern=pattern)
@@ -410,11 +411,11 @@ def test_files_that_do_not_fit(tmp_path):
     [
         (
             {"window": 32},
-            "data.window is 32, but must be 64 unless data.name is 'text', 'jsonl' or 'huggingface' (data.name is ",
+            "data.window is 32, but must be 64 unless data.name is 'text', 'jsonl', 'huggingface' or 'tfds_text' (",
         ),
         (
             {"test_share": 0.2},
-            "data.test_share is 0.2, but must be 0.1 unless data.name is 'text', 'jsonl' or 'huggingface' (data.name ",
+            "data.test_share is 0.2, but must be 0.1 unless data.name is 'text', 'jsonl', 'huggingface' or 'tfds_text'",
         ),
         ({"tokenizer": "bytes"}, "data.tokenizer is 'bytes', but must be 'characters' unless data.name is 'text', "),
         (
@@ -423,11 +424,11 @@ def test_files_that_do_not_fit(tmp_path):
         ),
         (
             {"text_field": "body"},
-            "data.text_field is 'body', but must be 'text' unless data.name is 'jsonl' or 'huggingface' (data.name ",
+            "data.text_field is 'body', but must be 'text' unless data.name is 'jsonl', 'huggingface' or 'tfds_text' ",
         ),
         (
             {"client_field": "by"},
-            "data.client_field is 'by', but must be unset unless data.name is 'jsonl' or 'huggingface' (data.name ",
+            "data.client_field is 'by', but must be unset unless data.name is 'jsonl', 'huggingface' or 'tfds_text' ",
         ),
         (
             {"name": "jsonl", "client_pattern": "^A"},

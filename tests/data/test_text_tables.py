@@ -1,6 +1,7 @@
 """Text from tables on disk: data sets as the library datasets saves them, Parquet files, and what is neither."""
 
 import json
+import os
 
 import numpy as np
 import pyarrow
@@ -9,6 +10,7 @@ import pytest
 
 from fedhm_jax.config import DataConfig, SimulationConfig, StrategyConfig, check_config
 from fedhm_jax.data import decode, load_text
+from fedhm_jax.data.hub_cache import find_cached_set
 from fedhm_jax.data.text_tables import read_tables
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.run.data_preparation import build_dataset
@@ -36,6 +38,15 @@ def save_splits(folder, **splits):
     return folder
 
 
+def cached(folder, rows, shards=1):
+    """What `load_dataset` of datasets 5.2 leaves of a set named play in its cache, as far as it is read."""
+    save(folder, rows, shards).joinpath("state.json").unlink()
+    (folder / "dataset_info.json").write_text(json.dumps({"dataset_name": "play", "config_name": "default"}))
+    for file in folder.glob("data*.arrow"):
+        file.rename(folder / file.name.replace("data" if shards > 1 else "data-00000-of-00001", "play-train"))
+    return folder
+
+
 def parquet(file, rows=ROWS):
     pyarrow.parquet.write_table(pyarrow.table(rows), file)
     return file
@@ -53,6 +64,8 @@ def test_all_forms_hold_the_same_text(tmp_path):
         save(tmp_path / "one", ROWS),
         save(tmp_path / "two", ROWS, shards=2),
         save_splits(tmp_path / "splits", train=ROWS, test={"text": ["x"], "by": ["x"], "at": [0]}),
+        cached(tmp_path / "cached", ROWS),
+        cached(tmp_path / "cached in two", ROWS, shards=2),
         parquet(tmp_path / "a.parquet"),
         shards,
     )
@@ -74,6 +87,48 @@ def test_a_config_names_the_table(tmp_path):
     # "to be or\na b" of 12 and "not to be" of 9 characters: 7 and 5 for training
     assert decode(text, text.train_tokens) == "to be onot t"
     assert text.train_clients.tolist() == ["ann"] * 3 + ["bob"] * 2
+
+
+def test_a_set_is_found_in_the_cache_by_its_name(tmp_path, monkeypatch):
+    place = tmp_path / "datasets" / "Ann___tiny_plays"
+    cached(place / "whole" / "0.0.0" / "older", {"text": ["x"]})
+    cached(place / "whole" / "0.0.0" / "newer", ROWS)
+    cached(place / "half" / "1.0.0" / "only", {"text": ["y"]})
+    for age, file in enumerate([*place.rglob("newer/*.json"), *place.rglob("older/*.json")]):
+        os.utime(file, (1000 - age, 1000 - age))
+    name = "huggingface:Ann/TinyPlays/whole"
+    data = DataConfig(name, data_dir=tmp_path / "datasets", client_field="by", window=2, test_share=0.4)
+    check_config(SimulationConfig(strategy=StrategyConfig("fedhm"), data=data))
+    text = build_dataset(data, None)
+    assert text.name == "Ann/TinyPlays/whole"
+    assert decode(text, text.train_tokens) == "to be onot t"
+    for variable, value in (("HF_DATASETS_CACHE", tmp_path / "datasets"), ("HF_HOME", tmp_path)):
+        with monkeypatch.context() as patch:
+            for other in ("HF_DATASETS_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
+                patch.delenv(other, raising=False)
+            patch.setenv(variable, str(value))
+            assert find_cached_set("Ann/TinyPlays/half") == place / "half" / "1.0.0" / "only"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("plays", "data.name is 'huggingface:plays', but must be 'huggingface:' and OWNER/NAME or OWNER/NAME/CONFIG"),
+        (
+            "Bob/plays",
+            "data.name is 'huggingface:Bob/plays', but there is no copy in {0}/Bob___plays; where there is",
+        ),
+        ("Ann/plays", "data.name is 'huggingface:Ann/plays', but must be 'huggingface:Ann/plays/a' or 'huggingface:A"),
+        ("Ann/plays/c", "data.name is 'huggingface:Ann/plays/c', but must be 'huggingface:Ann/plays/' and a or b, "),
+    ],
+)
+def test_names_that_are_not_in_the_cache_are_refused(tmp_path, name, says):
+    for config in "ab":
+        cached(tmp_path / "Ann___plays" / config / "0.0.0" / "1", ROWS)
+    with pytest.raises(ConfigError) as refused:
+        load_text(f"huggingface:{name}", data_dir=tmp_path)
+    assert str(refused.value).startswith(says.format(tmp_path))
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
