@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from fedhm_jax.layers import Conv, LowRankConv, LowRankDense, norms
     from fedhm_jax.lowrank import Factors, factorize, recover
     from fedhm_jax.models import build_model
-    from fedhm_jax.run import TrainedModel, load_run, simulate, simulate_seeds
+    from fedhm_jax.run import TrainedModel, continue_text, load_run, score_text, simulate, simulate_seeds
     from fedhm_jax.tasks import Task
 
 # Loaded at first use: JAX takes a second to import, and a mistyped command line should not wait for it.
@@ -72,6 +72,7 @@ _HOME = {
     "TrainedModel": "run",
     "build_model": "models",
     "compare": "comparison",
+    "continue_text": "run",
     "data_from_arrays": "data",
     "dataset_from_arrays": "data",
     "factorize": "lowrank",
@@ -80,6 +81,7 @@ _HOME = {
     "load_text": "data",
     "norms": "layers",
     "recover": "lowrank",
+    "score_text": "run",
     "simulate": "run",
     "simulate_seeds": "run",
     "text_from_strings": "data",
@@ -122,6 +124,7 @@ __all__ = [
     "WriteError",
     "build_model",
     "compare",
+    "continue_text",
     "data_from_arrays",
     "dataset_from_arrays",
     "factorize",
@@ -132,6 +135,7 @@ __all__ = [
     "read_config",
     "read_study",
     "recover",
+    "score_text",
     "simulate",
     "simulate_seeds",
     "text_from_strings",

@@ -114,6 +114,7 @@ def test_an_exported_file_is_the_model_of_its_name(finished: SimulationResult, t
             "config.toml', but must be an image file that can be read (cannot identify",
         ),
         ("predict {run} x.png --model f2", "model is 'f2', but must be one of 'global', 'f1', 'f4'"),
+        ("predict {run} x.png --continue 5", "--continue is 5, but must be unset for a model that is not of text"),
         ("predict nowhere x.png", "run is 'nowhere', but must be the folder of a finished run"),
         ("export nowhere --to x.safetensors", "run is 'nowhere', but must be the folder of a finished run"),
         ("export {run} --model f2 --to x.safetensors", "model is 'f2', but must be one of 'global', 'f1', 'f4'"),

@@ -23,8 +23,9 @@ from fedhm_jax.data.samples import Examples, Images, Windows, images_on_host, no
 from fedhm_jax.data.shards import assign_holders, choose_samples, client_shards
 from fedhm_jax.data.sources import load_dataset
 from fedhm_jax.data.subsets import hold_out, without_held_out
-from fedhm_jax.data.text import Text, TokenUnit, check_text, decode
+from fedhm_jax.data.text import Text, check_text
 from fedhm_jax.data.text_sources import is_text, load_text
+from fedhm_jax.data.vocabulary import HasVocabulary, TokenUnit, decode, encode, unit_of
 
 __all__ = [
     "AnyData",
@@ -33,6 +34,7 @@ __all__ = [
     "ClientData",
     "Dataset",
     "Examples",
+    "HasVocabulary",
     "Images",
     "Text",
     "TokenUnit",
@@ -49,6 +51,7 @@ __all__ = [
     "deal_out",
     "decode",
     "draw_rows",
+    "encode",
     "epoch_order",
     "given",
     "hold_out",
@@ -67,5 +70,6 @@ __all__ = [
     "rows_in_order",
     "text_from_strings",
     "text_from_tokens",
+    "unit_of",
     "without_held_out",
 ]

@@ -1,16 +1,11 @@
 """Text as windows of one long row of tokens."""
 
-import re
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedhm_jax.data.tokens import BYTES
+from fedhm_jax.data.vocabulary import TokenUnit, as_tokens, unit_of
 from fedhm_jax.errors import ConfigError
-
-TokenUnit = Literal["character", "byte", "piece"]
-
-_BYTE = re.compile("<0x([0-9A-F]{2})>")
 
 
 class Text(NamedTuple):
@@ -53,9 +48,7 @@ class Text(NamedTuple):
     @property
     def unit(self) -> TokenUnit:
         """What a token is."""
-        if self.vocabulary == BYTES:
-            return "byte"
-        return "character" if all(len(string) == 1 for string in self.vocabulary) else "piece"
+        return unit_of(self.vocabulary)
 
     @property
     def train_size(self) -> int:
@@ -123,67 +116,6 @@ data.train_tokens has 8 tokens and data.window is 4
         )
 
 
-def decode(text: Text, tokens: Any) -> str:
-    """Shows tokens as the text that they stand for.
-
-    Args:
-        text: whose vocabulary the tokens are of.
-        tokens: (n,) integers in [0, len(text.vocabulary)).
-
-    Returns:
-        Their strings one after another; bytes are put together as UTF-8, with a replacement character where they are
-        none.
-
-    Raises:
-        ConfigError: something that is no token of the vocabulary.
-
-    Example:
-        >>> from fedhm_jax.data import text_from_strings
-        >>> text = text_from_strings(["été, été, été"], window=2, test_share=0.3, tokenizer="bytes")
-        >>> text.train_tokens[:3].tolist(), decode(text, text.train_tokens[:5])
-        ([195, 169, 116], 'été')
-    """
-    numbers = as_tokens(tokens, len(text.vocabulary), "tokens")
-    return b"".join(_as_bytes(text.vocabulary[number]) for number in numbers).decode("utf-8", "replace")
-
-
-def as_tokens(tokens: Any, size: int, field: str) -> np.ndarray:
-    """Checks that something is a row of tokens.
-
-    Args:
-        tokens: (n,) integers.
-        size: of the vocabulary.
-        field: what an error message calls them.
-
-    Returns:
-        The row as an array.
-
-    Raises:
-        ConfigError: wrong shape, type or values.
-
-    Example:
-        >>> as_tokens([0, 2], 3, "tokens").tolist()
-        [0, 2]
-    """
-    try:
-        found = np.asarray(tokens)
-    except ValueError as error:
-        raise ConfigError(f"{field} has rows of different lengths, but must be one row of tokens") from error
-    if found.ndim != 1:
-        raise ConfigError(f"{field} has shape {found.shape}, but must be one row of tokens")
-    if found.size == 0:
-        return np.zeros(0, np.int32)  # an empty list is of no integer type
-    if not np.issubdtype(found.dtype, np.integer):
-        raise ConfigError(f"{field} is of type {found.dtype}, but must be integers")
-    if not (found.min() >= 0 and found.max() < size):
-        outside = found[(found < 0) | (found >= size)][0]
-        raise ConfigError(
-            f"{field} holds the token {outside}, but must hold tokens from 0 to {size - 1} "
-            f"(data.vocabulary has {size} strings)"
-        )
-    return found
-
-
 def check_window(window: Any) -> None:
     """Refuses a window that is no number of tokens.
 
@@ -195,8 +127,3 @@ def check_window(window: Any) -> None:
     """
     if isinstance(window, bool) or not isinstance(window, int | np.integer) or window < 1:
         raise ConfigError.of("data.window", window, "an integer of at least 1")
-
-
-def _as_bytes(string: str) -> bytes:
-    byte = _BYTE.fullmatch(string)
-    return bytes.fromhex(byte[1]) if byte else string.encode("utf-8", "replace")

@@ -36,7 +36,7 @@ def tokenize(documents: Sequence[str], tokenizer: str) -> tuple[list[np.ndarray]
         return _characters(documents)
     if tokenizer == "bytes":
         return [np.frombuffer(document.encode(), np.uint8) for document in documents], BYTES
-    return _from_file(documents, tokenizer)
+    return from_tokenizer(documents, tokenizer)
 
 
 def fits_utf8(string: str) -> bool:
@@ -66,7 +66,19 @@ def _characters(documents: Sequence[str]) -> tuple[list[np.ndarray], tuple[str, 
     return [places[np.frombuffer(document.encode("utf-32-le"), "<u4")] for document in documents], tuple(characters)
 
 
-def _from_file(documents: Sequence[str], tokenizer: str) -> tuple[list[np.ndarray], tuple[str, ...]]:
+def from_tokenizer(documents: Sequence[str], tokenizer: str) -> tuple[list[np.ndarray], tuple[str, ...]]:
+    """Turns documents into what a Hugging Face tokenizer makes of them, as `tokenize` does.
+
+    Args:
+        documents: strings that UTF-8 can write.
+        tokenizer: path of a ``tokenizer.json``.
+
+    Returns:
+        (n,) tokens of each document, and a string for each token of the vocabulary.
+
+    Raises:
+        ConfigError: the tokenizer cannot be read, or needs a library that is not installed.
+    """
     loaded = _load(tokenizer)
     loaded.no_truncation()
     loaded.no_padding()

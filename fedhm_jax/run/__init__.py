@@ -9,6 +9,7 @@ from fedhm_jax.run.preparation import check_run
 from fedhm_jax.run.resumption import find_start, stored_config
 from fedhm_jax.run.simulation import simulate, simulate_seeds, simulate_together
 from fedhm_jax.run.strategy_preparation import StrategyBuilder
+from fedhm_jax.run.text_models import continue_text, is_of_text, score_of, score_text
 from fedhm_jax.run.trained import TrainedModel
 
 __all__ = [
@@ -17,8 +18,12 @@ __all__ = [
     "StrategyBuilder",
     "TrainedModel",
     "check_run",
+    "continue_text",
     "find_start",
+    "is_of_text",
     "load_run",
+    "score_of",
+    "score_text",
     "simulate",
     "simulate_alone",
     "simulate_seeds",

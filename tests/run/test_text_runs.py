@@ -26,13 +26,16 @@ from fedhm_jax import (
     TiersConfig,
     build_model,
     compare,
+    continue_text,
     load_run,
     read_config,
+    score_text,
     simulate,
     simulate_seeds,
     text_from_strings,
 )
-from fedhm_jax.data import decode
+from fedhm_jax.cli import main
+from fedhm_jax.data import decode, encode
 from fedhm_jax.lowrank import is_factors, recover
 from fedhm_jax.run import HandedOver
 from fedhm_jax.run.foreign import run_for
@@ -139,6 +142,76 @@ def test_a_run_is_read_back_and_resumed_to_the_bit(finished: SimulationResult, t
     other = TEXT._replace(train_tokens=TEXT.train_tokens[::-1].copy())
     with pytest.raises(ConfigError, match="the training set must be the same as when the run to resume began"):
         simulate(replace(longer, server=replace(SMALL.server, rounds=4)), data=other, resume=tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["global", *TIERS])
+def test_a_text_is_measured_as_the_run_measures_its_test(finished: SimulationResult, name: str) -> None:
+    """The twin computes each place anew, from the tokens of its window alone."""
+    model, string = finished.tier(name), "to be, or what is the question"
+    tokens = encode(TEXT, string)
+    surprise = []
+    for place in range(1, len(tokens)):
+        begin = (place - 1) // 8 * 8
+        surprise.append(bits_of(model.predict(tokens[None, begin:place])[:, -1], tokens[None, place]))
+    assert score_text(model, string) == pytest.approx(np.mean(surprise), rel=1e-5)
+    whole = decode(TEXT, TEXT.test_tokens[TEXT.test_starts[0] :][:9])
+    windows = np.array([TEXT.test_tokens[TEXT.test_starts[0] :][:9]])
+    assert score_text(model, whole) == pytest.approx(bits_of(model.predict(windows[:, :-1]), windows[:, 1:]), rel=1e-5)
+
+
+def test_what_goes_on_is_drawn_as_the_model_expects(finished: SimulationResult) -> None:
+    model, start = finished.tier("f2"), "whether"
+    shares = np.exp(model.predict(encode(TEXT, start)[None])[0, -1].astype(float))
+    shares /= shares.sum()
+    drawn = [continue_text(model, start, 1, seed=seed) for seed in range(200)]
+    for character, share in zip(TEXT.vocabulary, shares, strict=True):
+        assert abs(drawn.count(character) - 200 * share) <= 5 * np.sqrt(200 * share * (1 - share)) + 1
+    assert continue_text(model, start, 1, seed=3) == drawn[3]
+    # next to no temperature takes the likeliest, also where the text is longer than the window
+    on = continue_text(model, start, 12, temperature=1e-3)
+    for place in range(12):
+        before = encode(TEXT, (start + on[:place])[-8:])
+        assert on[place] == TEXT.vocabulary[model.predict(before[None])[0, -1].argmax()]
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda model: score_text(model, "t"), "the text has 1 tokens, but must have at least 2"),
+        (lambda model: continue_text(model, "", 3), "the text has 0 tokens, but must have at least 1"),
+        (lambda model: continue_text(model, "tö", 3), "the text holds the character 'ö', but must be of those that "),
+        (lambda model: continue_text(model, "to", 3, temperature=0.0), "temperature is 0.0, but must be above 0"),
+        (lambda _: score_text(SimulationResult, "to"), "model is not of text, but must be"),
+    ],
+)
+def test_texts_that_do_not_fit_are_refused(finished: SimulationResult, call: Any, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        call(finished.tier("f2"))
+
+
+def test_the_command_line_measures_files_and_goes_on(
+    finished: SimulationResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    play, other, folder = tmp_path / "play.txt", tmp_path / "other.txt", str(finished.folder)
+    play.write_text("to be, or")
+    other.write_bytes(b"caf\xe9")
+    assert main(["predict", folder, str(play), "--model", "f2"]) == 0
+    expected = score_text(finished.tier("f2"), "to be, or")
+    assert capsys.readouterr().out == f"{play}: {expected:.4f} bits per character\n"
+    assert main(["predict", folder, str(play), "--continue", "7", "--seed", "2"]) == 0
+    on = continue_text(finished.tier("global"), "to be, or", 7, seed=2)
+    assert capsys.readouterr().out == f"to be, or{on}\n"
+    play.write_text("tö")
+    for arguments, says in (
+        ([str(other)], f"text is {str(other)!r}, but must be a file of UTF-8 that can be read ("),
+        ([str(tmp_path / "nowhere")], "but must be a file of UTF-8 that can be read ([Errno 2] No such file"),
+        ([str(play)], f"{play}: the text holds the character 'ö', but must be of those that were trained on"),
+        ([str(play), "--continue", "0"], "--continue is 0, but must be a number of tokens, at least 1"),
+    ):
+        assert main(["predict", folder, *arguments]) == 2
+        told = capsys.readouterr().err
+        assert says in told
+        assert told.count("\n") == 1
 
 
 @pytest.mark.parametrize(
