@@ -31,7 +31,7 @@ class Arguments:
     name: tyro.conf.Positional[str]
     """Of the study's file here, without its ending."""
     runs: tuple[Path, ...]
-    """The folder that `fedhm compare` wrote; several if strategies of the same settings were run apart."""
+    """The folder that `fedhm compare` wrote, or a NAME.csv; several if runs of the same settings were made apart."""
     ours: str = OURS
     """The cured FedHM, which is held against all others."""
 
@@ -39,7 +39,7 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     """Copies the last rounds, and writes what they say."""
     path = HERE / f"{arguments.name}.csv"
-    write_last_rounds([runs / "results.csv" for runs in arguments.runs], path)
+    write_last_rounds([runs / "results.csv" if runs.is_dir() else runs for runs in arguments.runs], path)
     (HERE / f"{arguments.name}.md").write_text(verdicts(read_outcomes(path), arguments.ours), encoding="utf-8")
 
 
@@ -47,14 +47,14 @@ def write_last_rounds(results: Sequence[Path], path: Path) -> None:
     """The rows of each run's last round.
 
     Args:
-        results: results.csv of one or more studies.
+        results: results.csv of one or more studies, or files of such rows, of which this may be one.
         path: the file to write.
     """
+    rows = [row for study in results for row in last_rows(study)]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*COLUMNS, *TOTALS], extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        for study in results:
-            writer.writerows(last_rows(study))
+        writer.writerows(rows)
 
 
 def verdicts(settings: Mapping[str, Outcomes], ours: str = OURS) -> str:

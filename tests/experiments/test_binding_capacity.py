@@ -28,7 +28,12 @@ def text(tmp_path: Path) -> str:
     (tmp_path / "results.csv").write_text(HEADING + "".join(rows))
     write_last_rounds([tmp_path / "results.csv"], tmp_path / "last.csv")
     assert len((tmp_path / "last.csv").read_text().splitlines()) == 1 + len(rows) // 2
-    return verdicts(read_outcomes(tmp_path / "last.csv"))
+    more = HEADING + "".join(row.replace(",0.1,", ",0.2,").replace("iid", "skewed") for row in rows)
+    (tmp_path / "more.csv").write_text(more)
+    write_last_rounds([tmp_path / "last.csv", tmp_path / "more.csv"], tmp_path / "last.csv")
+    settings = read_outcomes(tmp_path / "last.csv")
+    assert list(settings) == ["iid", "skewed"]
+    return verdicts({"iid": settings["iid"]})
 
 
 def test_accuracies_and_what_they_took(text: str) -> None:
