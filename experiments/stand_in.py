@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fedhm_jax.data.dataset import Dataset
+from fedhm_jax.data.images.dataset import Dataset
 
 SHAPES = {"cifar10": ((32, 32, 3), 10), "cifar100": ((32, 32, 3), 100), "fashion_mnist": ((28, 28, 1), 10)}
 """Shape of an image and number of classes, by data set."""

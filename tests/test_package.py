@@ -73,7 +73,7 @@ def test_what_is_built_holds_the_package_and_the_licences_alone(built):
         if path.is_file() and "__pycache__" not in path.parts
     }
     about = f"fedhm_jax-{PYPROJECT['project']['version']}.dist-info"
-    licences = {f"{about}/licenses/{name}" for name in ("LICENSE", "fedhm_jax/data/digits.txt")}
+    licences = {f"{about}/licenses/{name}" for name in ("LICENSE", "fedhm_jax/data/images/digits.txt")}
     written = {f"{about}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "top_level.txt")}
     with ZipFile(wheel) as archive:
         assert set(archive.namelist()) == package | licences | written

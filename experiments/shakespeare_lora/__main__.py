@@ -25,7 +25,7 @@ from fedhm_jax import (
     TiersConfig,
     simulate,
 )
-from fedhm_jax.data.text_files import compile_pattern, texts_by_client
+from fedhm_jax.data.text.files import compile_pattern, texts_by_client
 
 SPEAKER = r"(?<!.\n)^([A-Z][A-Za-z ]*):$"
 

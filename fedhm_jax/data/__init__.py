@@ -1,8 +1,6 @@
 """Where samples come from, how they are dealt out to clients, and how one client's are drawn on the device."""
 
 from fedhm_jax.data.array_data import ArrayData, data_from_arrays
-from fedhm_jax.data.arrays import as_images, dataset_from_arrays
-from fedhm_jax.data.augmentation import crop_flip
 from fedhm_jax.data.client_data import (
     Client,
     ClientData,
@@ -13,19 +11,21 @@ from fedhm_jax.data.client_data import (
     place_clients,
     rows_in_order,
 )
-from fedhm_jax.data.dataset import Dataset
-from fedhm_jax.data.documents import text_from_strings, text_from_tokens
-from fedhm_jax.data.image_file import read_image
+from fedhm_jax.data.images.arrays import as_images, dataset_from_arrays
+from fedhm_jax.data.images.augmentation import crop_flip
+from fedhm_jax.data.images.dataset import Dataset
+from fedhm_jax.data.images.file import read_image
+from fedhm_jax.data.images.sources import load_dataset
 from fedhm_jax.data.kinds import AnyData
 from fedhm_jax.data.own_clients import given, natural
 from fedhm_jax.data.partition import label_counts, partition, partition_unlabelled
 from fedhm_jax.data.samples import Examples, Images, Windows, images_on_host, normalise, place_images
 from fedhm_jax.data.shards import assign_holders, choose_samples, client_shards
-from fedhm_jax.data.sources import load_dataset
 from fedhm_jax.data.subsets import hold_out, without_held_out
-from fedhm_jax.data.text import Text, check_text
-from fedhm_jax.data.text_sources import is_text, load_text
-from fedhm_jax.data.vocabulary import HasVocabulary, TokenUnit, decode, encode, unit_of
+from fedhm_jax.data.text.documents import text_from_strings, text_from_tokens
+from fedhm_jax.data.text.sources import is_text, load_text
+from fedhm_jax.data.text.text import Text, check_text
+from fedhm_jax.data.text.vocabulary import HasVocabulary, TokenUnit, decode, encode, unit_of
 
 __all__ = [
     "AnyData",

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedhm_jax.data.arrays import as_array, as_clients
+from fedhm_jax.data.images.arrays import as_array, as_clients
 from fedhm_jax.errors import ConfigError
 
 

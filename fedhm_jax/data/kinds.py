@@ -3,8 +3,8 @@
 from typing import TypeVar
 
 from fedhm_jax.data.array_data import ArrayData
-from fedhm_jax.data.dataset import Dataset
-from fedhm_jax.data.text import Text
+from fedhm_jax.data.images.dataset import Dataset
+from fedhm_jax.data.text.text import Text
 
 AnyData = Dataset | Text | ArrayData
 """Images with a class each, text, or samples of any kind."""

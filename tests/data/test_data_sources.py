@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 from support.tfds_files import write_set
 
-from fedhm_jax.data.arrays import dataset_from_arrays
-from fedhm_jax.data.cache import UndecodedSplit, read_cached
-from fedhm_jax.data.dataset import Dataset
-from fedhm_jax.data.sources import load_dataset
+from fedhm_jax.data.images.arrays import dataset_from_arrays
+from fedhm_jax.data.images.cache import UndecodedSplit, read_cached
+from fedhm_jax.data.images.dataset import Dataset
+from fedhm_jax.data.images.sources import load_dataset
 from fedhm_jax.data.tfds_builder import quietly
 from fedhm_jax.errors import ConfigError
 
@@ -451,7 +451,7 @@ def test_killed_process_leaves_no_half_entry(tmp_path):
     """A process that dies without clean-up, in the middle of decoding."""
     program = (
         "import os, sys, pathlib, numpy as np\n"
-        "from fedhm_jax.data.cache import UndecodedSplit, read_cached\n"
+        "from fedhm_jax.data.images.cache import UndecodedSplit, read_cached\n"
         "def samples():\n"
         "    yield np.zeros((4, 4, 1), np.uint8), 0\n"
         "    os._exit(9)\n"
@@ -509,7 +509,7 @@ def test_folder_is_decoded_once(pictures, monkeypatch):
     def no_decoding(*arguments):
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr("fedhm_jax.data.image_folder._read_pixels", no_decoding)
+    monkeypatch.setattr("fedhm_jax.data.images.folder._read_pixels", no_decoding)
     second = load_pictures(pictures)
     assert np.array_equal(first.train_images, second.train_images)
     assert np.array_equal(first.test_labels, second.test_labels)

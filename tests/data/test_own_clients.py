@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from fedhm_jax.data import Dataset, dataset_from_arrays, given, hold_out, label_counts, load_dataset, natural
-from fedhm_jax.data.npz import load_npz, test_share
+from fedhm_jax.data.images.npz import load_npz, test_share
 from fedhm_jax.errors import ConfigError
 
 test_share.__test__ = False  # a function of the package, whose name pytest takes for a test's

@@ -21,7 +21,7 @@ from fedhm_jax.data import (
     text_from_strings,
     text_from_tokens,
 )
-from fedhm_jax.data.text_files import compile_pattern, texts_by_client
+from fedhm_jax.data.text.files import compile_pattern, texts_by_client
 from fedhm_jax.errors import ConfigError
 
 PAGE = Path(__file__).parents[2] / "docs" / "text.md"

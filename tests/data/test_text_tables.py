@@ -10,8 +10,8 @@ import pytest
 
 from fedhm_jax.config import DataConfig, SimulationConfig, StrategyConfig, check_config
 from fedhm_jax.data import decode, load_text
-from fedhm_jax.data.hub_cache import find_cached_set
-from fedhm_jax.data.text_tables import read_tables
+from fedhm_jax.data.text.hub_cache import find_cached_set
+from fedhm_jax.data.text.tables import read_tables
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.run.data_preparation import build_dataset
 

@@ -5,7 +5,7 @@ from support.tfds_files import write_set
 
 from fedhm_jax.config import DataConfig, SimulationConfig, StrategyConfig, check_config
 from fedhm_jax.data import decode, load_text
-from fedhm_jax.data.tfds_text import read_tfds_text
+from fedhm_jax.data.text.tfds import read_tfds_text
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.run.data_preparation import build_dataset
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedhm_jax.data.cache import UndecodedSplit
+from fedhm_jax.data.images.cache import UndecodedSplit
 from fedhm_jax.errors import ConfigError
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")

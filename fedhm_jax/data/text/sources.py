@@ -3,13 +3,13 @@
 import os
 from pathlib import Path
 
-from fedhm_jax.data.documents import text_from_strings
-from fedhm_jax.data.hub_cache import find_cached_set
 from fedhm_jax.data.subsets import subset
-from fedhm_jax.data.text import Text
-from fedhm_jax.data.text_files import Documents, read_json_lines, read_text_files
-from fedhm_jax.data.text_tables import read_tables
-from fedhm_jax.data.tfds_text import read_tfds_text
+from fedhm_jax.data.text.documents import text_from_strings
+from fedhm_jax.data.text.files import Documents, read_json_lines, read_text_files
+from fedhm_jax.data.text.hub_cache import find_cached_set
+from fedhm_jax.data.text.tables import read_tables
+from fedhm_jax.data.text.text import Text
+from fedhm_jax.data.text.tfds import read_tfds_text
 from fedhm_jax.errors import ConfigError
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fedhm_jax.data.dataset import Dataset
+from fedhm_jax.data.images.dataset import Dataset
 from fedhm_jax.errors import ConfigError
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from fedhm_jax.data.tokens import BYTES, from_tokenizer
+from fedhm_jax.data.text.tokens import BYTES, from_tokenizer
 from fedhm_jax.errors import ConfigError
 
 TokenUnit = Literal["character", "byte", "piece"]

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedhm_jax.data.vocabulary import TokenUnit, as_tokens, unit_of
+from fedhm_jax.data.text.vocabulary import TokenUnit, as_tokens, unit_of
 from fedhm_jax.errors import ConfigError
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fedhm_jax.data.cache import UndecodedSplit
+from fedhm_jax.data.images.cache import UndecodedSplit
 from fedhm_jax.data.tfds_builder import (
     check_client_feature,
     check_prepared,

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from fedhm_jax.data.text_files import Documents, joined_by_client
+from fedhm_jax.data.text.files import Documents, joined_by_client
 from fedhm_jax.data.tfds_builder import (
     check_client_feature,
     check_prepared,

@@ -5,7 +5,7 @@ from importlib import resources
 
 import numpy as np
 
-from fedhm_jax.data.dataset import Dataset
+from fedhm_jax.data.images.dataset import Dataset
 from fedhm_jax.errors import ConfigError
 
 
@@ -31,7 +31,7 @@ def load_digits(train_split: str = "train", test_split: str = "test") -> Dataset
     for field, split in (("data.train_split", train_split), ("data.test_split", test_split)):
         if split not in ("train", "test"):
             raise ConfigError.of(field, split, "'train' or 'test' when data.name is 'digits'")
-    with resources.files("fedhm_jax.data").joinpath("digits.npz").open("rb") as file, np.load(file) as stored:
+    with resources.files("fedhm_jax.data.images").joinpath("digits.npz").open("rb") as file, np.load(file) as stored:
         train, test = (_part(stored, split) for split in (train_split, test_split))
     return Dataset(*train, *test, 10, "digits", class_names=tuple("0123456789"))
 

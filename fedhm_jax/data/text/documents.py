@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from fedhm_jax.data.text import Text, check_window
-from fedhm_jax.data.tokens import fits_utf8, tokenize
-from fedhm_jax.data.vocabulary import as_tokens
+from fedhm_jax.data.text.text import Text, check_window
+from fedhm_jax.data.text.tokens import fits_utf8, tokenize
+from fedhm_jax.data.text.vocabulary import as_tokens
 from fedhm_jax.errors import ConfigError
 
 

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from fedhm_jax.data.cache import read_cached
-from fedhm_jax.data.dataset import Dataset
-from fedhm_jax.data.digits import load_digits
-from fedhm_jax.data.image_folder import open_image_folder
-from fedhm_jax.data.npz import load_npz
+from fedhm_jax.data.images.cache import read_cached
+from fedhm_jax.data.images.dataset import Dataset
+from fedhm_jax.data.images.digits import load_digits
+from fedhm_jax.data.images.folder import open_image_folder
+from fedhm_jax.data.images.npz import load_npz
+from fedhm_jax.data.images.tfds import open_tfds
 from fedhm_jax.data.subsets import subset
-from fedhm_jax.data.text_sources import is_text
-from fedhm_jax.data.tfds import open_tfds
+from fedhm_jax.data.text.sources import is_text
 from fedhm_jax.errors import ConfigError
 
 
@@ -26,7 +26,7 @@ def load_dataset(
 ) -> Dataset:
     """Loads the training and the test split of a data set.
 
-    Sets that are read from image files are decoded once, into memory-mapped copies (`fedhm_jax.data.cache`).
+    Sets that are read from image files are decoded once, into memory-mapped copies (`fedhm_jax.data.images.cache`).
 
     Args:
         name: "digits", "npz", "folder" or the name of a TFDS image-classification set.

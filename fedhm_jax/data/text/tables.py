@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from fedhm_jax.data.text_files import Documents, joined_by_client
+from fedhm_jax.data.text.files import Documents, joined_by_client
 from fedhm_jax.errors import ConfigError
 
 _KIND = "a folder that save_to_disk of the library datasets wrote, a .parquet file, or a folder of such files"

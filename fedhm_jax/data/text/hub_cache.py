@@ -18,7 +18,7 @@ def find_cached_set(name: str, cache: Path | None = None) -> Path:
             ``$HF_HOME/datasets`` or ``~/.cache/huggingface/datasets`` if None.
 
     Returns:
-        A folder that `fedhm_jax.data.text_tables.read_tables` reads.
+        A folder that `fedhm_jax.data.text.tables.read_tables` reads.
 
     Raises:
         ConfigError: it is no such name, there is no copy, or the set has several configs and the name tells none.

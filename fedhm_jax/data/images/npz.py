@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fedhm_jax.data.arrays import dataset_from_arrays
-from fedhm_jax.data.dataset import Dataset
+from fedhm_jax.data.images.arrays import dataset_from_arrays
+from fedhm_jax.data.images.dataset import Dataset
 from fedhm_jax.errors import ConfigError
 
 _CLIENT = "client"

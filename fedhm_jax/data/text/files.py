@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fedhm_jax.data.tokens import fits_utf8
+from fedhm_jax.data.text.tokens import fits_utf8
 from fedhm_jax.errors import ConfigError
 
 Documents = Mapping[Any, str] | list[str]

@@ -1,0 +1,1 @@
+"""Text as windows of tokens, and where it comes from."""
