@@ -98,9 +98,10 @@ def test_a_process_has_the_samples_of_its_own_clients_alone():
 
 
 @pytest.mark.long
-def test_a_lost_process_is_told_and_the_run_goes_on(tmp_path):
+@pytest.mark.parametrize("samples", ["replicated", "sharded"])
+def test_a_lost_process_is_told_and_the_run_goes_on(tmp_path, samples):
     folder = tmp_path / "run"
-    forever = ("--server.rounds", "100000", "--checkpoint.every", "1")
+    forever = ("--server.rounds", "100000", "--checkpoint.every", "1", "--server.samples", samples)
     first, second = start(folder, *forever, "--output.folder", str(folder))
     deadline = time.monotonic() + 240
     while len(records(folder)) < 3 and time.monotonic() < deadline:
