@@ -105,14 +105,7 @@ _PRIVACY_RELATIONS: tuple[Relation, ...] = (
 
 
 _FILES_OF_TEXT = ("text", "jsonl", "huggingface")
-_TABLES = ("jsonl", "huggingface", "tfds_text")
-"""Sources of text with fields, or columns."""
 _A_TEXT = "'text', 'jsonl', 'huggingface' or 'tfds_text'"
-
-
-def _source(name: str) -> str:
-    """What ``data.name`` begins with; the name of a set may follow."""
-    return name.partition(":")[0]
 
 
 def _is_text(name: str) -> bool:
@@ -143,7 +136,7 @@ _TEXT_RELATIONS: tuple[Relation, ...] = (
     *(
         _left_as_it_is(
             f"data.{name}",
-            lambda name: _is_text(name) and _source(name) in _TABLES,
+            lambda name: _is_text(name) and name != "text",
             "unless data.name is 'jsonl', 'huggingface' or 'tfds_text'",
         )
         for name in ("text_field", "client_field")

@@ -113,6 +113,7 @@ def test_a_set_is_found_in_the_cache_by_its_name(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
+        ("", "data.name is 'huggingface:', but must be 'huggingface:' and OWNER/NAME or OWNER/NAME/CONFIG"),
         ("plays", "data.name is 'huggingface:plays', but must be 'huggingface:' and OWNER/NAME or OWNER/NAME/CONFIG"),
         (
             "Bob/plays",

@@ -83,11 +83,11 @@ def load_text(
     if not is_text(name):
         allowed = "'text', 'jsonl', 'huggingface', 'huggingface:OWNER/NAME' or 'tfds_text:NAME' for a text"
         raise ConfigError.of("data.name", name, allowed)
-    source, _, title = name.partition(":")
+    source, colon, title = name.partition(":")
     path = None if data_dir is None else Path(data_dir).expanduser()
     if source == "tfds_text":
         documents = read_tfds_text(title, path, train_split, text_field, client_field)
-    elif title:
+    elif colon:
         documents = read_tables(find_cached_set(title, path), train_split, text_field, client_field)
     elif path is None:
         raise ConfigError(f"data.data_dir is unset, but must be where the text is when data.name is {name!r}")
