@@ -174,10 +174,9 @@ def _compare(arguments: Sequence[str]) -> int:
         from fedhm_jax.comparison import compare
 
         result = compare(study, folder, progress=True)
-    except KeyboardInterrupt:
-        return _interrupted(
-            f"finished runs are kept in {folder}; the same command goes on with the others", signal.SIGINT
-        )
+    except KeyboardInterrupt as stop:
+        kept = f"what was done is kept in {folder}; the same command goes on from there"
+        return _interrupted(kept, stop.signal if isinstance(stop, Interrupted) else signal.SIGINT)
     from fedhm_jax.comparison import print_comparison
 
     print_comparison(result)

@@ -104,6 +104,28 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+def set_aside(folder: Path) -> None:
+    """Gives a folder another name, so that a new one can take its place; nothing in it is lost.
+
+    Args:
+        folder: what an interrupted run has left; it need not exist. It becomes ``<name>-interrupted-<number>``.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as home:
+        ...     for _ in range(2):
+        ...         (Path(home) / "run").mkdir()
+        ...         set_aside(Path(home) / "run")
+        ...     sorted(path.name for path in Path(home).iterdir())
+        ['run-interrupted-1', 'run-interrupted-2']
+    """
+    if folder.exists():
+        number = 1
+        while (kept := folder.with_name(f"{folder.name}-interrupted-{number}")).exists():
+            number += 1
+        os.replace(folder, kept)
+
+
 def check_new_file(path: Path, ending: str) -> None:
     """Refuses a place for a file before there is anything to write.
 

@@ -93,7 +93,7 @@ def test_an_interrupted_study_says_how_to_go_on(
 
     monkeypatch.setattr("fedhm_jax.comparison.compare", interrupt)
     assert main(["compare", str(study)]) == 130
-    kept = "finished runs are kept in runs/tiny; the same command goes on with the others"
+    kept = "what was done is kept in runs/tiny; the same command goes on from there"
     assert capsys.readouterr().err == f"\nfedhm: interrupted; {kept}\n"
 
 

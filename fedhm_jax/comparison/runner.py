@@ -1,6 +1,7 @@
 """Strategies x settings x seeds as one call: tune, run what is missing, report."""
 
 import os
+import shutil
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
@@ -26,9 +27,17 @@ from fedhm_jax.comparison.tuning import chosen_points, judge
 from fedhm_jax.config import DataConfig, OutputConfig, PartitionConfig, SimulationConfig, check_config
 from fedhm_jax.data import AnyData
 from fedhm_jax.errors import ConfigError, OutOfMemoryError
+from fedhm_jax.files import set_aside
 from fedhm_jax.reporting import is_finished, print_notice, read_run
 from fedhm_jax.results import Record
-from fedhm_jax.run import HandedOver, check_run, simulate_alone, simulate_together, with_given_clients
+from fedhm_jax.run import (
+    HandedOver,
+    check_run,
+    common_rounds,
+    simulate_alone,
+    simulate_together,
+    with_given_clients,
+)
 from fedhm_jax.tasks import Task
 
 Show = Callable[[str, Record], None]
@@ -171,12 +180,14 @@ def _check_finished(job: Job) -> None:
 
 
 def _rounds_left(jobs: Sequence[Job]) -> int:
-    """Clients that train alone report once."""
-    return sum(
-        1 if job.strategy == LOCAL_ONLY else config.server.rounds
-        for job in jobs
-        for config in _unfinished(job).values()
-    )
+    """Clients that train alone report once; runs that were interrupted are likely to go on."""
+    left = 0
+    for job in jobs:
+        if missing := _unfinished(job):
+            done = max(common_rounds([_part(place) for place in missing]), default=0)
+            rounds = [config.server.rounds for config in missing.values()]
+            left += len(missing) if job.strategy == LOCAL_ONLY else sum(rounds) - done * len(missing)
+    return left
 
 
 def _check(jobs: Sequence[Job]) -> None:
@@ -242,32 +253,32 @@ def _write(file: Path, text: str) -> None:
 
 
 def _run(job: Job, show: Show, progress: bool) -> None:
-    """Runs what is missing; a run's folder gets its name only when it is complete."""
+    """Runs what is missing, from where it was interrupted; a run's folder gets its name only when it is complete."""
     missing = _unfinished(job)
     if not missing:
         return
-    parts = {place: place.with_name(f"{place.name}.part") for place in missing}
-    for part in parts.values():
-        _set_aside(part)
+    parts = {place: _part(place) for place in missing}
     configs = [replace(config, output=OutputConfig(folder=parts[place])) for place, config in missing.items()]
     told: list[Callable[[str], None]] = [lambda notice: print_notice(f"{job.title}: {notice}")] if progress else []
     shown = [lambda record: show(job.title, record)]
-    try:
-        simulate_all = simulate_alone if job.strategy == LOCAL_ONLY else simulate_together
-        simulate_all(configs, job.given, on_round=shown, on_notice=told)
-    except OutOfMemoryError as error:
-        raise OutOfMemoryError(f"{job.title}: {error}", error.clients_per_chunk) from error
+    with about(job.title):
+        try:
+            if job.strategy == LOCAL_ONLY:
+                for part in parts.values():
+                    set_aside(part)
+                simulate_alone(configs, job.given, on_round=shown, on_notice=told)
+            else:
+                simulate_together(configs, job.given, on_round=shown, on_notice=told, go_on=True)
+        except OutOfMemoryError as error:
+            raise OutOfMemoryError(f"{job.title}: {error}", error.clients_per_chunk) from error
     for place, part in parts.items():
+        shutil.rmtree(part / "checkpoints", ignore_errors=True)
         os.replace(part, place)
 
 
-def _set_aside(part: Path) -> None:
-    """What an interrupted run left is kept under another name."""
-    if part.exists():
-        number = 1
-        while (kept := part.with_name(f"{part.name}-interrupted-{number}")).exists():
-            number += 1
-        os.replace(part, kept)
+def _part(place: Path) -> Path:
+    """Where a run is until it is complete."""
+    return place.with_name(f"{place.name}.part")
 
 
 def _result(study: Study, folder: Path, trials: Sequence[Trial]) -> StudyResult:

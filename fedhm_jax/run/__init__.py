@@ -1,5 +1,6 @@
 """One simulation on the host: from config to parts, rounds, checkpoints and results."""
 
+from fedhm_jax.run.checkpoint import common_rounds
 from fedhm_jax.run.data_preparation import with_given_clients
 from fedhm_jax.run.handed_over import HandedOver
 from fedhm_jax.run.local_only import simulate_alone
@@ -18,6 +19,7 @@ __all__ = [
     "StrategyBuilder",
     "TrainedModel",
     "check_run",
+    "common_rounds",
     "continue_text",
     "find_start",
     "is_of_text",

@@ -95,6 +95,32 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=_round_of)
 
 
+def common_rounds(folders: Sequence[Path]) -> list[int]:
+    """The rounds of which all of some runs have a checkpoint; nothing is read.
+
+    Args:
+        folders: the runs' folders; they need not exist.
+
+    Returns:
+        Numbers of finished rounds, the latest first.
+    """
+    rounds = [{_round_of(place) for place in checkpoints(folder)} for folder in folders]
+    return sorted(set.intersection(*rounds), reverse=True)
+
+
+def checkpoint_of(folder: Path, round: int) -> Path:
+    """Where a run's checkpoint of a round is.
+
+    Args:
+        folder: the run's folder.
+        round: number of finished rounds.
+
+    Returns:
+        The checkpoint's folder.
+    """
+    return _home(folder) / f"round-{round:06d}"
+
+
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
     """Writes a checkpoint and removes the oldest ones.
 
@@ -106,7 +132,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
     Raises:
         WriteError: it could not be written; nothing of it is left, and the earlier ones are intact.
     """
-    place = _home(folder) / f"round-{checkpoint.round:06d}"
+    place = checkpoint_of(folder, checkpoint.round)
     part = place.with_suffix(".part")
     try:
         _home(folder).mkdir(exist_ok=True)

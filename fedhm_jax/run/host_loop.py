@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from traceback import clear_frames
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -183,51 +183,68 @@ def until_diverged(blocks: Blocks) -> Blocks:
             check_divergence(records[0])
 
 
-def with_checkpoints(
-    folder: Path, blocks: Blocks, config: SimulationConfig, before: Sequence[Record], fingerprint: Mapping[str, Any]
-) -> Blocks:
-    """The rounds of one run, a checkpoint after some of them, and an end after the dispatch in which a signal came.
+class Keeping(NamedTuple):
+    """What a run's checkpoints need besides its state.
+
+    Attributes:
+        folder: the run's.
+        before: records of the finished rounds.
+        fingerprint: what a resumed run must share, from `fedhm_jax.run.resumption.fingerprints_of`.
+    """
+
+    folder: Path
+    before: Sequence[Record]
+    fingerprint: Mapping[str, Any]
+
+
+def with_checkpoints(kept: Sequence[Keeping], blocks: Blocks, config: SimulationConfig, announce: bool) -> Blocks:
+    """The rounds of some runs, checkpoints after some of them, and an end after the dispatch in which a signal came.
 
     A checkpoint holds all records, and the first is written before the first record is reported: records whose
     checkpoint was lost with the process can always be made again. One is written as well where the run ends early, by
-    a signal or by a callback (`fedhm_jax.run.watching.end_early`).
+    a signal or by a callback (`fedhm_jax.run.watching.end_early`). Runs that go side by side have theirs of the same
+    rounds.
 
     Args:
-        folder: the run's.
-        blocks: from `run_rounds`, of one run.
-        config: the run's.
-        before: records of the finished rounds.
-        fingerprint: what a resumed run must share, from `fedhm_jax.run.resumption.fingerprint_of`.
+        kept: one a run.
+        blocks: from `run_rounds`, of these runs.
+        config: of the first; number of rounds and cadence are those of all.
+        announce: answer the first signal with a line on standard error.
 
     Yields:
         The same blocks.
 
     Raises:
-        Interrupted: after Ctrl-C or SIGTERM.
+        Interrupted: after Ctrl-C or SIGTERM; it names the first run's folder.
         WriteError: a checkpoint could not be written.
     """
-    remove_later(folder, len(before))
-    history, total, cadence = list(before), config.server.rounds, config.checkpoint
-    ended, taken = time.perf_counter(), 0.0
+    for folder, before, _ in kept:
+        remove_later(folder, len(before))
+    histories, total, cadence = [list(before) for _, before, _ in kept], config.server.rounds, config.checkpoint
+    finished, ended, taken = len(histories[0]), time.perf_counter(), 0.0
 
-    def save(state: State) -> None:
+    def save(states: Sequence[State]) -> None:
         nonlocal ended, taken
         started = time.perf_counter()
-        write_checkpoint(folder, Checkpoint(len(history), leaves_on_host(state), history, fingerprint), cadence.keep)
+        for (folder, _, fingerprint), history, state in zip(kept, histories, states, strict=True):
+            write_checkpoint(folder, Checkpoint(finished, leaves_on_host(state), history, fingerprint), cadence.keep)
         ended = time.perf_counter()
         taken = ended - started
 
-    with stop_signals(announce=config.output.progress) as stopping:
+    with stop_signals(announce) as stopping:
         for block, states in blocks:
-            history += [records[0] for records in block]
-            due = is_due(cadence.every, len(history), total, time.perf_counter() - ended, taken)
+            finished += len(block)
+            for records in block:
+                for history, record in zip(histories, records, strict=True):
+                    history.append(record)
+            due = is_due(cadence.every, finished, total, time.perf_counter() - ended, taken)
             if due:
-                save(states[0])
+                save(states)
             try:
                 yield block, states
-                if (signal := stopping()) is not None and len(history) < total:
-                    raise Interrupted(folder, len(history), signal)
+                if (signal := stopping()) is not None and finished < total:
+                    raise Interrupted(kept[0].folder, finished, signal)
             except (Interrupted, StopSimulation, CallbackError):
                 if not due:
-                    save(states[0])
+                    save(states)
                 raise

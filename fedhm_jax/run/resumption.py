@@ -32,8 +32,17 @@ from fedhm_jax.config import (
 from fedhm_jax.data import Images
 from fedhm_jax.engine import show_cores
 from fedhm_jax.errors import ConfigError, shown
+from fedhm_jax.files import set_aside
 from fedhm_jax.reporting import is_finished
-from fedhm_jax.run.checkpoint import Checkpoint, DamagedCheckpoint, checkpoints, read_checkpoint, read_manifest
+from fedhm_jax.run.checkpoint import (
+    Checkpoint,
+    DamagedCheckpoint,
+    checkpoint_of,
+    checkpoints,
+    common_rounds,
+    read_checkpoint,
+    read_manifest,
+)
 from fedhm_jax.run.preparation import Run, data_on_host
 from fedhm_jax.run.traced_program import CODE, refuse_other_program, training_digest
 from fedhm_jax.strategies import State
@@ -115,6 +124,43 @@ def find_start(resume: Path | str, config: SimulationConfig | None = None) -> St
     return Start(config, checkpoint, finished, checkpoint.fingerprint["handed_over"])
 
 
+def find_common_start(
+    configs: Sequence[SimulationConfig], fingerprints: Sequence[Mapping[str, Any]]
+) -> list[Checkpoint] | None:
+    """The latest round from which interrupted runs can go on side by side.
+
+    Args:
+        configs: one a run, each with the folder in which it was begun, if it was.
+        fingerprints: of the runs, from `fingerprints_of`.
+
+    Returns:
+        A checkpoint of that round for each run, checked byte by byte; None if they share no round, or one of them was
+        begun with something else than it would go on with. Their folders are then given other names, so that the runs
+        can begin anew.
+    """
+    folders = [_folder_of(config) for config in configs]
+    for round in common_rounds(folders):
+        places = [checkpoint_of(folder, round) for folder in folders]
+        if all(map(_can_go_on, places, configs, fingerprints)):
+            return [read_checkpoint(place) for place in places]
+    for folder in folders:
+        set_aside(folder)
+    return None
+
+
+def _can_go_on(place: Path, config: SimulationConfig, fingerprint: Mapping[str, Any]) -> bool:
+    if _problem(place, config) is not None:
+        return False
+    then = read_manifest(place)["fingerprint"]
+    return all(then[name] == fingerprint[name] for name in ("digests", "handed_over", "program"))
+
+
+def _folder_of(config: SimulationConfig) -> Path:
+    if config.output.folder is None:
+        raise ValueError("a run that goes on has a folder")
+    return config.output.folder
+
+
 def stored_config(resume: Path | str) -> SimulationConfig:
     """The config that a run was started with.
 
@@ -131,23 +177,27 @@ def stored_config(resume: Path | str) -> SimulationConfig:
     return _in_folder(read_config(folder / "config.toml"), folder)
 
 
-def fingerprint_of(run: Run) -> dict[str, Any]:
-    """What tells a run from others: its config, where it is computed, digests of what it begins with, and what was
+def fingerprints_of(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """What tells runs from others: config, where they are computed, digests of what they begin with, and what was
     handed over besides the config, by name and by the program that is traced from it.
 
     Args:
-        run: the run before its first round.
+        runs: before their first round; they differ in seed, learning rate and folder only.
 
     Returns:
-        Mappings that can be written as JSON.
+        For each, mappings that can be written as JSON.
     """
-    return {
-        "config": config_to_dict(run.parts.plan.config),
-        "environment": environment(),
-        "digests": _initial_digests(run),
-        "handed_over": dict(run.parts.plan.handed_over),
-        "program": _program(run),
-    }
+    program = _program(runs[0])
+    return [
+        {
+            "config": config_to_dict(run.parts.plan.config),
+            "environment": environment(),
+            "digests": _initial_digests(run),
+            "handed_over": dict(run.parts.plan.handed_over),
+            "program": program,
+        }
+        for run in runs
+    ]
 
 
 def environment() -> dict[str, str]:
@@ -195,8 +245,8 @@ def with_checkpoint(run: Run, checkpoint: Checkpoint, fingerprint: Mapping[str, 
 
     Args:
         run: the run before its first round.
-        checkpoint: from `find_start`.
-        fingerprint: of the run, from `fingerprint_of`.
+        checkpoint: from `find_start` or `find_common_start`.
+        fingerprint: of the run, from `fingerprints_of`.
 
     Returns:
         The run with the server state of the checkpoint, on the devices it was prepared for.

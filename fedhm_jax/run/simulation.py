@@ -18,12 +18,19 @@ from fedhm_jax.reporting import Report, print_notice, reporting
 from fedhm_jax.results import Record, RunPlan, SimulationResult
 from fedhm_jax.run.data_preparation import with_given_clients
 from fedhm_jax.run.handed_over import NOTHING, HandedOver, names_of, refuse_others
-from fedhm_jax.run.host_loop import Blocks, run_rounds, until_diverged, with_checkpoints
+from fedhm_jax.run.host_loop import Blocks, Keeping, run_rounds, until_diverged, with_checkpoints
 from fedhm_jax.run.model_folder import write_models
 from fedhm_jax.run.preparation import Run, prepare
 from fedhm_jax.run.program import program_of
 from fedhm_jax.run.program_cache import kept_programs
-from fedhm_jax.run.resumption import Start, find_start, fingerprint_of, stored_config, with_checkpoint
+from fedhm_jax.run.resumption import (
+    Start,
+    find_common_start,
+    find_start,
+    fingerprints_of,
+    stored_config,
+    with_checkpoint,
+)
 from fedhm_jax.run.round_record import test_record
 from fedhm_jax.run.seeds import can_share_a_program
 from fedhm_jax.run.trained import GLOBAL, Models, trained_models
@@ -108,7 +115,7 @@ def simulate(
     viewers = [*trackers, *trackers_of(config.output)]
     with kept_programs(config.output.compilation_cache):
         run = prepare(config, given)
-        fingerprint = {} if config.output.folder is None else fingerprint_of(run)
+        fingerprint = {} if config.output.folder is None else fingerprints_of([run])[0]
         history: Sequence[Record] = ()
         if start.checkpoint is not None:
             run, history = with_checkpoint(run, start.checkpoint, fingerprint), start.checkpoint.history
@@ -119,8 +126,9 @@ def simulate(
             notify(notice)
         blocks = until_diverged(run_rounds([run], [history], notify))
         if config.output.folder is not None and is_first():
-            blocks = with_checkpoints(config.output.folder, blocks, config, history, fingerprint)
-        before = None if resume is None else history
+            kept = [Keeping(config.output.folder, history, fingerprint)]
+            blocks = with_checkpoints(kept, blocks, config, announce=config.output.progress)
+        before = None if resume is None else [history]
         return _reported([run], blocks, on_start, on_round, before, [viewers])[0]
 
 
@@ -141,7 +149,7 @@ def simulate_seeds(
     """Runs several seeds of one config as one program, compiled once; each result is that of a run of its own.
 
     Seeds whose partitions have unequal numbers of samples do not fit into one program and run one after another, and so
-    do those whose samples are sharded.
+    do those whose samples are sharded. With folders, each run writes checkpoints, from which `simulate` can go on.
 
     Args:
         config: what to run; its ``server.seed`` and ``output.folder`` are replaced.
@@ -161,7 +169,9 @@ def simulate_seeds(
 
     Raises:
         ConfigError: a value that cannot be run, before anything is compiled or written.
+        Interrupted: Ctrl-C or SIGTERM came, and there are folders.
         OutOfMemoryError: as in `simulate`.
+        WriteError: as in `simulate`.
 
     Example:
         >>> from fedhm_jax import ModelConfig, ServerConfig, SimulationConfig, TiersConfig, simulate_seeds
@@ -191,6 +201,7 @@ def simulate_together(
     on_start: Sequence[Callable[[RunPlan], None]] = (),
     on_round: Sequence[Callable[[Record], None]] = (),
     on_notice: Sequence[Callable[[str], None]] = (),
+    go_on: bool = False,
 ) -> tuple[SimulationResult, ...]:
     """Runs configs that differ in nothing but seed, learning rate and output folder, as one program.
 
@@ -200,20 +211,26 @@ def simulate_together(
         on_start: called with every run's plan.
         on_round: called with every record of every run.
         on_notice: called with a line about what the runs decided for themselves.
+        go_on: the folders may be there, of runs that were interrupted: they go on from the latest round that all of
+            them can go on from, and where there is none, begin anew in other folders' place.
 
     Returns:
         One result a run.
 
     Raises:
         ConfigError: a value that cannot be run, before anything is compiled or written.
+        Interrupted: as in `simulate_seeds`.
         OutOfMemoryError: as in `simulate`.
+        WriteError: as in `simulate`.
     """
     if given.partition is not None:
         configs = [with_given_clients(config, given.partition) for config in configs]
     for config in configs:
-        check_config(config)
+        check_config(replace(config, output=replace(config.output, folder=None)) if go_on else config)
     viewers = [trackers_of(config.output) for config in configs]
-    alone = partial(simulate_together, given=given, on_start=on_start, on_round=on_round, on_notice=on_notice)
+    alone = partial(
+        simulate_together, given=given, on_start=on_start, on_round=on_round, on_notice=on_notice, go_on=go_on
+    )
     if len(configs) > 1 and configs[0].server.samples == "sharded":
         # What is where follows from the partition, and so from the seed.
         return tuple(alone([config])[0] for config in configs)
@@ -224,8 +241,20 @@ def simulate_together(
         notify = _notices(configs, on_notice)
         for notice in dict.fromkeys(notice for run in runs for notice in run.parts.notices):
             notify(notice)
-        blocks = run_rounds(runs, [()] * len(runs), notify)
-        return _reported(runs, blocks, on_start, on_round, None, viewers)
+        folders = [config.output.folder for config in configs if config.output.folder is not None]
+        fingerprints = fingerprints_of(runs) if folders else []
+        start = find_common_start(configs, fingerprints) if go_on else None
+        histories: list[Sequence[Record]] = [()] * len(runs)
+        if start is not None:
+            runs = [with_checkpoint(*of_run) for of_run in zip(runs, start, fingerprints, strict=True)]
+            histories = [checkpoint.history for checkpoint in start]
+            notify(f"going on after round {start[0].round}")
+        blocks = run_rounds(runs, histories, notify)
+        if folders and is_first():
+            kept = [Keeping(*of_run) for of_run in zip(folders, histories, fingerprints, strict=True)]
+            announce = bool(on_notice) or configs[0].output.progress
+            blocks = with_checkpoints(kept, blocks, configs[0], announce)
+        return _reported(runs, blocks, on_start, on_round, None if start is None else histories, viewers)
 
 
 def _notices(configs: Sequence[SimulationConfig], on_notice: Sequence[Callable[[str], None]]) -> Callable[[str], None]:
@@ -244,10 +273,10 @@ def _reported(
     blocks: Blocks,
     on_start: Sequence[Callable[[RunPlan], None]],
     on_round: Sequence[Callable[[Record], None]],
-    before: Sequence[Record] | None,
+    before: Sequence[Sequence[Record]] | None,
     trackers: Sequence[Sequence[Tracker]],
 ) -> tuple[SimulationResult, ...]:
-    """Runs the rounds and calls everyone who watches; ``before`` are the finished rounds of a run that is resumed."""
+    """Runs the rounds and calls everyone who watches; ``before`` are the finished rounds of runs that are resumed."""
     configs = [run.parts.plan.config for run in runs]
     with ExitStack() as stack:
         stack.enter_context(closing(blocks))
@@ -255,8 +284,9 @@ def _reported(
             stack.enter_context(reporting(config if is_first() else _silent(config), run.parts.plan.score))
             for config, run in zip(configs, runs, strict=True)
         ]
-        for report, run in zip(reports, runs, strict=True):
-            report.start(run.parts.plan, before)
+        begun = [None] * len(runs) if before is None else before
+        for report, run, history in zip(reports, runs, begun, strict=True):
+            report.start(run.parts.plan, history)
             if tell(on_start, run.parts.plan, "before the first round"):
                 raise ConfigError("on_start must not raise StopSimulation, for there is no round yet to stop after")
         watchers = [
@@ -264,7 +294,7 @@ def _reported(
             for run, viewers in zip(runs, trackers, strict=True)
         ]
 
-        histories: list[list[Record]] = [list(before or ()) for _ in runs]
+        histories: list[list[Record]] = [list(history or ()) for history in begun]
         states = [run.state for run in runs]
         for block, states in blocks:  # noqa: B007  the last states are used below
             try:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from fedhm_jax import (
     ConfigError,
     DataConfig,
     DevicesConfig,
+    Interrupted,
     LocalConfig,
     ModelConfig,
     OutputConfig,
@@ -101,17 +103,48 @@ def copy(finished, tmp_path):
     return Path(shutil.copytree(finished.folder, tmp_path / "study"))
 
 
+def without_time(run):
+    return [{name: value for name, value in record.items() if name != "seconds"} for record in run.history]
+
+
 def test_what_is_missing_is_run_and_leftovers_are_kept(finished, copy):
     place = copy / "runs/iid/fedavg/seed-1"
     place.rename(place.with_name("seed-1.part"))
     (place.with_name("seed-1.part") / "summary.json").unlink()
     again = compare(STUDY, copy)
-    without_time = [
-        [{name: value for name, value in record.items() if name != "seconds"} for record in result.runs[3].history]
-        for result in (finished, again)
-    ]
-    assert without_time[0] == without_time[1]
+    assert without_time(finished.runs[3]) == without_time(again.runs[3])
     assert (place.parent / "seed-1.part-interrupted-1" / "records.jsonl").exists()
+
+
+def test_a_study_goes_on_inside_of_its_runs(finished, copy, monkeypatch):
+    shutil.rmtree(copy / "runs/iid/fedavg")
+    simulate_together = runner.simulate_together
+
+    def seen(records, stop):
+        def look(record):
+            records.append(record["round"])
+            if stop:
+                signal.raise_signal(signal.SIGTERM)
+
+        return lambda *args, on_round, **rest: simulate_together(*args, on_round=[*on_round, look], **rest)
+
+    first, second = [], []
+    monkeypatch.setattr(runner, "simulate_together", seen(first, stop=True))
+    # each seed's record raises a signal, and the second would end the process
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        with pytest.raises(Interrupted) as stopped:
+            compare(STUDY, copy)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (stopped.value.round, stopped.value.signal, first) == (1, signal.SIGTERM, [1, 1])
+    monkeypatch.setattr(runner, "simulate_together", seen(second, stop=False))
+    again = compare(STUDY, copy)
+    assert second == [2, 2]
+    for one, other in zip(finished.runs, again.runs, strict=True):
+        assert without_time(one) == without_time(other)
+    assert sorted(path.name for path in (copy / "runs/iid/fedavg").iterdir()) == ["seed-0", "seed-1"]
+    assert not list(copy.rglob("checkpoints"))
 
 
 class Clock:
