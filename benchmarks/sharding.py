@@ -17,7 +17,7 @@ import tyro
 from benchmarks.report import RESULTS, Report, ResultTable, show, write
 from fedhm_jax import EvaluationConfig, LocalConfig, PartitionConfig, ServerConfig, SimulationConfig
 from fedhm_jax.data import assign_holders
-from fedhm_jax.run.preparation import RunParts, check_run, place_data
+from fedhm_jax.run.preparation.assembly import RunParts, check_run, place_data
 from fedhm_jax.server import sample_cohort
 
 DEVICES = (1, 2, 4, 8)

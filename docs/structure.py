@@ -154,11 +154,13 @@ def _reached(below: Mapping[str, set[str]], name: str) -> set[str]:
 
 
 def _rooms(folder: Path, width: int) -> str:
-    """Names of a folder's files, in lines of so many characters."""
+    """Names of a folder's folders and files, in lines of so many characters."""
     if not folder.is_dir():
         return ""
+    inside = sorted(f"{path.parent.name}/" for path in folder.glob("*/__init__.py"))
+    inside += sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
     lines = [""]
-    for name in sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__"):
+    for name in inside:
         if len(lines[-1]) + len(name) + 2 > width:
             lines.append("")
         lines[-1] += f"{'  ' if lines[-1] else ''}{name}"

@@ -14,8 +14,8 @@ from fedhm_jax.comparison.variants import config_of, strategy_name
 from fedhm_jax.config import number_of_clients
 from fedhm_jax.config.validation import check_config
 from fedhm_jax.results import TierCost
-from fedhm_jax.run.handed_over import HandedOver
-from fedhm_jax.run.preparation import check_run
+from fedhm_jax.run.preparation.assembly import check_run
+from fedhm_jax.run.preparation.handed_over import HandedOver
 from fedhm_jax.strategies import STRATEGIES
 
 

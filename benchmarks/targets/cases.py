@@ -15,7 +15,7 @@ from fedhm_jax import (
     TiersConfig,
 )
 from fedhm_jax.data import Dataset
-from fedhm_jax.run.handed_over import HandedOver
+from fedhm_jax.run.preparation.handed_over import HandedOver
 from fedhm_jax.strategies import STRATEGIES
 
 CLASSES = 10

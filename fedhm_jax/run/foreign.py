@@ -8,9 +8,9 @@ from jax.sharding import Mesh
 
 from fedhm_jax.config import SimulationConfig
 from fedhm_jax.engine import Engine
-from fedhm_jax.run.handed_over import NOTHING, HandedOver
-from fedhm_jax.run.platform_defaults import with_defaults_of
-from fedhm_jax.run.preparation import Run, check_run, engine_of, on_shapes
+from fedhm_jax.run.preparation.assembly import Run, check_run, engine_of, on_shapes
+from fedhm_jax.run.preparation.handed_over import NOTHING, HandedOver
+from fedhm_jax.run.preparation.platform_defaults import with_defaults_of
 from fedhm_jax.server import Cohort
 from fedhm_jax.strategies import State
 

@@ -16,7 +16,7 @@ from fedhm_jax.run.checkpoint import Checkpoint, is_due, remove_later, write_che
 from fedhm_jax.run.divergence import check_divergence
 from fedhm_jax.run.interruption import stop_signals, wait
 from fedhm_jax.run.memory import evaluation_error, placement_error, reporting_out_of_memory, training_error
-from fedhm_jax.run.preparation import Run
+from fedhm_jax.run.preparation.assembly import Run
 from fedhm_jax.run.program import Evaluation, Program, RoundMetrics, program_of
 from fedhm_jax.run.resumption import leaves_on_host, on_devices
 from fedhm_jax.run.round_plan import RoundPlan, learning_rates, plan_round

@@ -21,11 +21,11 @@ from fedhm_jax.engine import Metrics, build_alone, is_first
 from fedhm_jax.errors import ConfigError, OutOfMemoryError
 from fedhm_jax.reporting import reporting
 from fedhm_jax.results import Record, RunPlan, SimulationResult
-from fedhm_jax.run.cohort_preparation import client_seconds_of
-from fedhm_jax.run.handed_over import NOTHING, HandedOver
 from fedhm_jax.run.interruption import wait
 from fedhm_jax.run.memory import reporting_out_of_memory, training_error
-from fedhm_jax.run.preparation import Run, prepare
+from fedhm_jax.run.preparation.assembly import Run, prepare
+from fedhm_jax.run.preparation.cohort import client_seconds_of
+from fedhm_jax.run.preparation.handed_over import NOTHING, HandedOver
 from fedhm_jax.run.program_cache import kept_programs
 from fedhm_jax.run.round_plan import learning_rates
 from fedhm_jax.run.round_record import test_record, training_record

@@ -12,7 +12,7 @@ from jax import lax
 from fedhm_jax.client import TrainMetrics
 from fedhm_jax.data import ClientData
 from fedhm_jax.engine import Metrics, RoundStep
-from fedhm_jax.run.preparation import Run, engine_of
+from fedhm_jax.run.preparation.assembly import Run, engine_of
 from fedhm_jax.run.seeds import over_seeds, stack, stack_data, stack_test, unstack
 from fedhm_jax.server import Cohort
 from fedhm_jax.strategies import State

@@ -43,7 +43,7 @@ from fedhm_jax.run.checkpoint import (
     read_checkpoint,
     read_manifest,
 )
-from fedhm_jax.run.preparation import Run, data_on_host
+from fedhm_jax.run.preparation.assembly import Run, data_on_host
 from fedhm_jax.run.traced_program import CODE, refuse_other_program, training_digest
 from fedhm_jax.strategies import State
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fedhm_jax.client import learning_rate_schedule
-from fedhm_jax.run.preparation import Run
+from fedhm_jax.run.preparation.assembly import Run
 from fedhm_jax.server import Cohort, drop_out, drop_stragglers, sample_cohort
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from fedhm_jax.client import TrainMetrics
 from fedhm_jax.engine import Metrics
 from fedhm_jax.results import Record, TierCost
-from fedhm_jax.run.preparation import Run
+from fedhm_jax.run.preparation.assembly import Run
 from fedhm_jax.run.program import Evaluation, RoundMetrics
 from fedhm_jax.run.round_plan import RoundPlan
 from fedhm_jax.run.spectral_norms import spectral_norm_record

@@ -16,11 +16,10 @@ from fedhm_jax.engine import is_first
 from fedhm_jax.errors import CallbackError, ConfigError, StopSimulation
 from fedhm_jax.reporting import Report, print_notice, reporting
 from fedhm_jax.results import Record, RunPlan, SimulationResult
-from fedhm_jax.run.data_preparation import with_given_clients
-from fedhm_jax.run.handed_over import NOTHING, HandedOver, names_of, refuse_others
 from fedhm_jax.run.host_loop import Blocks, Keeping, run_rounds, until_diverged, with_checkpoints
-from fedhm_jax.run.model_folder import write_models
-from fedhm_jax.run.preparation import Run, prepare
+from fedhm_jax.run.preparation.assembly import Run, prepare
+from fedhm_jax.run.preparation.data import with_given_clients
+from fedhm_jax.run.preparation.handed_over import NOTHING, HandedOver, names_of, refuse_others
 from fedhm_jax.run.program import program_of
 from fedhm_jax.run.program_cache import kept_programs
 from fedhm_jax.run.resumption import (
@@ -33,7 +32,8 @@ from fedhm_jax.run.resumption import (
 )
 from fedhm_jax.run.round_record import test_record
 from fedhm_jax.run.seeds import can_share_a_program
-from fedhm_jax.run.trained import GLOBAL, Models, trained_models
+from fedhm_jax.run.trained.model_folder import write_models
+from fedhm_jax.run.trained.trained_model import GLOBAL, Models, trained_models
 from fedhm_jax.run.watching import end_early, enter, tell
 from fedhm_jax.run.worst_client import WORST_CLIENT, worst_client_record
 from fedhm_jax.strategies import Setting, State, Strategy

@@ -17,7 +17,7 @@ import numpy as np
 from fedhm_jax.data import Client
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.models import Network, Statistics
-from fedhm_jax.run.learning import Learning, batch_of, client_of
+from fedhm_jax.run.preparation.learning import Learning, batch_of, client_of
 from fedhm_jax.strategies import Setting, State, Strategy
 from fedhm_jax.tasks import Batch
 from fedhm_jax.tree import Params

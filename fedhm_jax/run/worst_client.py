@@ -7,7 +7,7 @@ import numpy as np
 from fedhm_jax.data import Dataset
 from fedhm_jax.engine import Metrics
 from fedhm_jax.results import Record
-from fedhm_jax.run.preparation import RunParts
+from fedhm_jax.run.preparation.assembly import RunParts
 from fedhm_jax.tasks import BY_CLASS
 
 WORST_CLIENT = "worst_client"

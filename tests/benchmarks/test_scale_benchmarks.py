@@ -11,7 +11,7 @@ from benchmarks.timing import Timing
 from benchmarks.utilisation import Scale, Utilisation
 from benchmarks.workload import initial_params, training_macs
 from fedhm_jax import DataConfig, ModelConfig, PartitionConfig, ServerConfig, SimulationConfig, TiersConfig
-from fedhm_jax.run.preparation import check_run
+from fedhm_jax.run.preparation.assembly import check_run
 
 
 def test_utilisation_is_the_ratio_of_two_rates():

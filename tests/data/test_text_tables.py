@@ -13,7 +13,7 @@ from fedhm_jax.data import decode, load_text
 from fedhm_jax.data.text.hub_cache import find_cached_set
 from fedhm_jax.data.text.tables import read_tables
 from fedhm_jax.errors import ConfigError
-from fedhm_jax.run.data_preparation import build_dataset
+from fedhm_jax.run.preparation.data import build_dataset
 
 ROWS = {"text": ["to be or", "not to be", "a b"], "by": ["ann", "bob", "ann"], "at": [1, 2, 1]}
 BY = {"ann": "to be or\na b", "bob": "not to be"}

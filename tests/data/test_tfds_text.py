@@ -7,7 +7,7 @@ from fedhm_jax.config import DataConfig, SimulationConfig, StrategyConfig, check
 from fedhm_jax.data import decode, load_text
 from fedhm_jax.data.text.tfds import read_tfds_text
 from fedhm_jax.errors import ConfigError
-from fedhm_jax.run.data_preparation import build_dataset
+from fedhm_jax.run.preparation.data import build_dataset
 
 CORE = "tensorflow_datasets.core.features."
 FEATURES = {

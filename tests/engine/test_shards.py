@@ -26,7 +26,7 @@ from fedhm_jax.data import Examples
 from fedhm_jax.engine import client_mesh, deal_batches, shard_evaluation
 from fedhm_jax.engine.sharding import replicate, spread
 from fedhm_jax.run import simulate_alone
-from fedhm_jax.run.preparation import check_run, place_data, prepare
+from fedhm_jax.run.preparation.assembly import check_run, place_data, prepare
 from fedhm_jax.run.resumption import fingerprint_of
 from fedhm_jax.testing import farthest
 

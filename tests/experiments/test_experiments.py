@@ -52,8 +52,8 @@ def test_studies_are_valid(path):
 def test_studies_of_methods_compare_all_of_their_time(path):
     # Others set sizes of one model, variants of one strategy, or adapters side by side, or ask less: of text, of time.
     folders, files = (
-        ("headroom", "shakespeare", "shakespeare_lora"),
-        ("ablations", "omniglot_classifier", "cifar10_short", "fashion_factors"),
+        ("headroom", "shakespeare", "shakespeare_lora", "cifar10_vit"),
+        ("ablations", "omniglot_classifier", "cifar10_short", "cifar10_short_skewed", "fashion_factors"),
     )
     if path.parent.name not in folders and path.stem not in files:
         assert set(read_study(path).names) >= ALL_STRATEGIES

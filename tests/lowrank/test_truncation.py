@@ -14,7 +14,7 @@ from fedhm_jax import ConfigError, SimulationConfig, StrategyConfig
 from fedhm_jax.config.validation import check_config
 from fedhm_jax.lowrank.decomposition import factorize_tree, is_factors, recover
 from fedhm_jax.lowrank.truncation import FASTEST, STEPS, truncated, truncated_subspace, truncated_svd
-from fedhm_jax.run.strategy_preparation import build_strategy
+from fedhm_jax.run.preparation.strategy import build_strategy
 from fedhm_jax.strategies import fedhm
 from fedhm_jax.testing import check_rounds, cohort, farthest, pose, setting_for
 

@@ -19,7 +19,7 @@ from fedhm_jax.models.rank_plan import factorizable_kernels, plan_ranks
 from fedhm_jax.models.transformer import attend
 from fedhm_jax.models.vit import ViT
 from fedhm_jax.models.width_plan import ChannelAxis, hidden_layers, plan_widths, roll_width, slice_width
-from fedhm_jax.run.model_preparation import check_model
+from fedhm_jax.run.preparation.model import check_model
 from fedhm_jax.tree import map_named, named_leaves
 
 KEY = jax.random.key(0)

@@ -26,7 +26,7 @@ from fedhm_jax import (
 )
 from fedhm_jax.cli import main
 from fedhm_jax.run import check_run, simulate_together
-from fedhm_jax.run.handed_over import HandedOver
+from fedhm_jax.run.preparation.handed_over import HandedOver
 from fedhm_jax.server.cohort import sample_cohort
 
 OWNERS = np.array(["ann", "bob", "cem", "ann", "bob"] * 6)

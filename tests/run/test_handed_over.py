@@ -37,8 +37,8 @@ from fedhm_jax import (
     simulate,
 )
 from fedhm_jax.cli import main
-from fedhm_jax.run.handed_over import HandedOver, qualified_name
-from fedhm_jax.run.preparation import check_run
+from fedhm_jax.run.preparation.assembly import check_run
+from fedhm_jax.run.preparation.handed_over import HandedOver, qualified_name
 from fedhm_jax.run.traced_program import training_digest
 from fedhm_jax.strategies import Setting, Strategy, fedhm
 

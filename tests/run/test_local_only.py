@@ -22,7 +22,7 @@ from fedhm_jax import (
     simulate,
 )
 from fedhm_jax.run import HandedOver, local_only, simulate_alone
-from fedhm_jax.run.preparation import prepare
+from fedhm_jax.run.preparation.assembly import prepare
 
 generator = np.random.default_rng(0)
 DATA = dataset_from_arrays(

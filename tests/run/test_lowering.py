@@ -20,7 +20,7 @@ from fedhm_jax import (
 )
 from fedhm_jax.run import HandedOver
 from fedhm_jax.run.foreign import run_for
-from fedhm_jax.run.platform_defaults import with_defaults_of
+from fedhm_jax.run.preparation.platform_defaults import with_defaults_of
 from fedhm_jax.run.seeds import over_seeds, stack_data, stack_test
 from fedhm_jax.strategies import STRATEGIES
 

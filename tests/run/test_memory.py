@@ -14,7 +14,7 @@ from support.equality import same_run
 
 import fedhm_jax.cli
 import fedhm_jax.run.host_loop
-import fedhm_jax.run.preparation
+import fedhm_jax.run.preparation.assembly
 from fedhm_jax import (
     AggregationConfig,
     CheckpointConfig,
@@ -37,8 +37,8 @@ from fedhm_jax.cli import main
 from fedhm_jax.config.config_file import write_config
 from fedhm_jax.run.checkpoint import checkpoints, read_manifest
 from fedhm_jax.run.memory import evaluation_error, is_out_of_memory
-from fedhm_jax.run.platform_defaults import clients_side_by_side
-from fedhm_jax.run.preparation import prepare
+from fedhm_jax.run.preparation.assembly import prepare
+from fedhm_jax.run.preparation.platform_defaults import clients_side_by_side
 from fedhm_jax.run.program import Trained, program_of
 from fedhm_jax.run.resumption import leaves_on_host, on_devices
 from fedhm_jax.run.seeds import stack
@@ -89,7 +89,9 @@ def compiled(runs, most_rounds):
 def accelerator(monkeypatch):
     """The automatic chunk of an accelerator."""
     monkeypatch.setattr(
-        fedhm_jax.run.preparation, "clients_side_by_side", lambda server, _: clients_side_by_side(server, "gpu")
+        fedhm_jax.run.preparation.assembly,
+        "clients_side_by_side",
+        lambda server, _: clients_side_by_side(server, "gpu"),
     )
 
 
@@ -248,7 +250,7 @@ def test_the_chunk_is_never_more_than_the_places_of_a_device(accelerator):
 @pytest.mark.parametrize(("chunk", "copies"), [(None, 1), pytest.param(4, 0, marks=pytest.mark.long)])
 def test_a_run_that_fits_is_compiled_once_and_copied_at_most_once(monkeypatch, accelerator, chunk, copies):
     copied, traced, sizes = [], [], []
-    leaves, engine = fedhm_jax.run.host_loop.leaves_on_host, fedhm_jax.run.preparation.build_engine
+    leaves, engine = fedhm_jax.run.host_loop.leaves_on_host, fedhm_jax.run.preparation.assembly.build_engine
     monkeypatch.setattr(fedhm_jax.run.host_loop, "leaves_on_host", lambda state: copied.append(1) or leaves(state))
 
     def counting(*args):
@@ -256,7 +258,7 @@ def test_a_run_that_fits_is_compiled_once_and_copied_at_most_once(monkeypatch, a
         sizes.append(args[4])
         return built._replace(round_step=lambda *step: traced.append(1) or built.round_step(*step))
 
-    monkeypatch.setattr(fedhm_jax.run.preparation, "build_engine", counting)
+    monkeypatch.setattr(fedhm_jax.run.preparation.assembly, "build_engine", counting)
     simulate(chunks(SMALL, chunk))
     assert (len(copied), len(traced), sizes) == (copies, 1, [chunk or 8])
 
@@ -317,7 +319,9 @@ def test_a_test_sample_alone_needs_a_smaller_model():
 
 
 @pytest.mark.parametrize("error", [exhausted, MemoryError])
-@pytest.mark.parametrize("where", ["fedhm_jax.run.preparation.samples_on_host", "fedhm_jax.run.program.stack_data"])
+@pytest.mark.parametrize(
+    "where", ["fedhm_jax.run.preparation.assembly.samples_on_host", "fedhm_jax.run.program.stack_data"]
+)
 def test_data_that_do_not_fit_name_their_number(monkeypatch, tmp_path, where, error):
     def full(*_):
         raise error()
@@ -376,7 +380,7 @@ def test_the_command_line_says_what_to_try_and_how_to_go_on(monkeypatch, acceler
 
 
 def test_the_command_line_says_that_the_data_are_too_many(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(fedhm_jax.run.preparation, "samples_on_host", lambda *_: np.ones(2**60, np.uint8))
+    monkeypatch.setattr(fedhm_jax.run.preparation.assembly, "samples_on_host", lambda *_: np.ones(2**60, np.uint8))
     write_config(SMALL, tmp_path / "run.toml")
     monkeypatch.chdir(tmp_path)
     assert main(["simulate", "--config", "run.toml"]) == 1

@@ -6,7 +6,7 @@ import pytest
 from flax import linen as nn
 
 from fedhm_jax import ConfigError, LowRankDense
-from fedhm_jax.run.model_preparation import check_model
+from fedhm_jax.run.preparation.model import check_model
 
 
 class WithBatchNorm(nn.Module):

@@ -46,8 +46,8 @@ from fedhm_jax import (
 from fedhm_jax.cli import main
 from fedhm_jax.config.config_file import config_from_dict, config_to_toml
 from fedhm_jax.data.images.sources import load_dataset
-from fedhm_jax.run.handed_over import HandedOver
-from fedhm_jax.run.preparation import Run, prepare
+from fedhm_jax.run.preparation.assembly import Run, prepare
+from fedhm_jax.run.preparation.handed_over import HandedOver
 from fedhm_jax.run.program import Program, program_of
 from fedhm_jax.run.resumption import stored_config
 from fedhm_jax.testing import farthest

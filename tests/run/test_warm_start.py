@@ -23,8 +23,8 @@ from fedhm_jax import (
     recover,
     simulate,
 )
-from fedhm_jax.run.handed_over import HandedOver
-from fedhm_jax.run.preparation import Run, prepare
+from fedhm_jax.run.preparation.assembly import Run, prepare
+from fedhm_jax.run.preparation.handed_over import HandedOver
 
 SMALL = SimulationConfig(
     strategy=StrategyConfig("fedhm"),

@@ -23,7 +23,7 @@ from fedhm_jax import (
 )
 from fedhm_jax.client.update import Assignment, LocalTraining, build_local_update, train_client
 from fedhm_jax.data.client_data import client_by_id, place_clients
-from fedhm_jax.run.preparation import check_run
+from fedhm_jax.run.preparation.assembly import check_run
 from fedhm_jax.server.client_devices import DeviceProfile, client_seconds, drop_stragglers, samples_trained
 from fedhm_jax.server.cohort import Cohort
 

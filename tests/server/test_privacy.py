@@ -32,8 +32,8 @@ from fedhm_jax import (
 from fedhm_jax.config.validation import check_config
 from fedhm_jax.lowrank.decomposition import recover_tree
 from fedhm_jax.reporting.privacy import ASSUMPTIONS, privacy_text
-from fedhm_jax.run.handed_over import HandedOver
-from fedhm_jax.run.preparation import check_run
+from fedhm_jax.run.preparation.assembly import check_run
+from fedhm_jax.run.preparation.handed_over import HandedOver
 from fedhm_jax.server.acceptance import MergeRule, update_length
 from fedhm_jax.server.aggregation import Contribution
 from fedhm_jax.server.privacy import noised, privacy_account

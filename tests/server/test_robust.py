@@ -16,7 +16,7 @@ from fedhm_jax.config.validation import check_config
 from fedhm_jax.data.client_data import client_by_id
 from fedhm_jax.engine.sharding import client_mesh
 from fedhm_jax.lowrank.decomposition import recover_tree
-from fedhm_jax.run.preparation import check_run
+from fedhm_jax.run.preparation.assembly import check_run
 from fedhm_jax.server.acceptance import PLAIN_MEAN, MergeRule, accepted_contribution
 from fedhm_jax.server.aggregation import Contribution
 from fedhm_jax.server.robust import clients_cut, merge_robustly, trimmed_mean

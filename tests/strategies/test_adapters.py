@@ -33,7 +33,7 @@ from fedhm_jax.client import supervised
 from fedhm_jax.data import Client
 from fedhm_jax.layers import LowRankConv, LowRankDense
 from fedhm_jax.lowrank import Factors, recover
-from fedhm_jax.run.preparation import check_run, prepare
+from fedhm_jax.run.preparation.assembly import check_run, prepare
 from fedhm_jax.strategies import STRATEGIES, Setting, Strategy, fedhm
 from fedhm_jax.tasks import Batch
 from fedhm_jax.tree import map_named, named_leaves

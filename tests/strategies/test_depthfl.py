@@ -23,7 +23,7 @@ from fedhm_jax import (
 )
 from fedhm_jax.data.client_data import Client
 from fedhm_jax.models.build import build_model
-from fedhm_jax.run.preparation import check_run
+from fedhm_jax.run.preparation.assembly import check_run
 from fedhm_jax.strategies import Setting, depthfl, fedavg
 from fedhm_jax.tasks import Batch
 from fedhm_jax.testing import MODELS, setting_for

@@ -19,7 +19,7 @@ from fedhm_jax import (
 )
 from fedhm_jax.cli import main
 from fedhm_jax.config import AggregationConfig, check_config
-from fedhm_jax.run.preparation import check_run
+from fedhm_jax.run.preparation.assembly import check_run
 from fedhm_jax.strategies import fedavg, load_builder
 
 MINE = """

@@ -25,7 +25,7 @@ from fedhm_jax import (
 from fedhm_jax.client.update import Assignment, LocalTraining, build_local_update, train_client
 from fedhm_jax.data.client_data import Client, client_by_id, place_clients
 from fedhm_jax.models.build import build_model
-from fedhm_jax.run.preparation import check_run
+from fedhm_jax.run.preparation.assembly import check_run
 from fedhm_jax.strategies import Setting, fiarse
 from fedhm_jax.tasks import Batch
 from fedhm_jax.tree import named_leaves

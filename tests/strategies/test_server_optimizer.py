@@ -27,7 +27,7 @@ from fedhm_jax import (
     simulate,
 )
 from fedhm_jax.data.client_data import client_by_id
-from fedhm_jax.run.preparation import check_run
+from fedhm_jax.run.preparation.assembly import check_run
 from fedhm_jax.server.acceptance import PLAIN_MEAN, MergeRule
 from fedhm_jax.server.optimizers import server_optimizer
 from fedhm_jax.strategies import STRATEGIES, fedhm, with_server_optimizer

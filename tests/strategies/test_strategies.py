@@ -21,7 +21,7 @@ from fedhm_jax import (
 )
 from fedhm_jax.lowrank import recover_tree
 from fedhm_jax.models import build_model
-from fedhm_jax.run.preparation import check_run
+from fedhm_jax.run.preparation.assembly import check_run
 from fedhm_jax.strategies import STRATEGIES, heterofl
 from fedhm_jax.testing import CHECKS, CLASSES, MODELS, cohort, pose, setting_for
 from fedhm_jax.tree import named_leaves

@@ -10,7 +10,7 @@ import jax
 
 from fedhm_jax import PartitionConfig, ServerConfig, SimulationConfig
 from fedhm_jax.engine import join, show_cores
-from fedhm_jax.run.preparation import check_run, place_data
+from fedhm_jax.run.preparation.assembly import check_run, place_data
 
 CLIENTS = 9
 

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-import fedhm_jax.run.preparation
+import fedhm_jax.run.preparation.assembly
 from fedhm_jax.engine import build_engine
 from fedhm_jax.models.costs import bodies
 
@@ -33,5 +33,5 @@ def traces_of_runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         engine = build_engine(*args, **named)
         return type(engine)(*(counting(name, getattr(engine, name)) for name in engine._fields))
 
-    monkeypatch.setattr(fedhm_jax.run.preparation, "build_engine", counting_engine)
+    monkeypatch.setattr(fedhm_jax.run.preparation.assembly, "build_engine", counting_engine)
     return traces

@@ -12,7 +12,7 @@ from fedhm_jax.config import SimulationConfig
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.models import count_bytes, count_macs, count_parameters, forward_macs
 from fedhm_jax.results import TierCost
-from fedhm_jax.run.learning import Learning, batch_of, client_of
+from fedhm_jax.run.preparation.learning import Learning, batch_of, client_of
 from fedhm_jax.server import Tier
 from fedhm_jax.strategies import STRATEGIES, Sent, Setting, State, Strategy, load_builder
 from fedhm_jax.tasks import Batch, Task

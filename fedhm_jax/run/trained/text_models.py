@@ -7,8 +7,8 @@ import numpy as np
 from fedhm_jax.data import decode, encode, unit_of
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.results import Model
-from fedhm_jax.run.model_inputs import TokenInputs
-from fedhm_jax.run.trained import TrainedModel
+from fedhm_jax.run.trained.model_inputs import TokenInputs
+from fedhm_jax.run.trained.trained_model import TrainedModel
 from fedhm_jax.score import Score
 from fedhm_jax.tasks import next_token
 

@@ -17,12 +17,12 @@ from fedhm_jax.engine import pick_rows, static_statistics
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.lowrank import is_factors
 from fedhm_jax.models import Network, Statistics, count_parameters
-from fedhm_jax.run.handed_over import qualified_name
-from fedhm_jax.run.learning import samples_on_host
 from fedhm_jax.run.model_file import FORMAT, ModelFile, as_tensors, write_model_file
-from fedhm_jax.run.model_inputs import ImageInputs, ModelInputs, inputs_of
-from fedhm_jax.run.preparation import Run
+from fedhm_jax.run.preparation.assembly import Run
+from fedhm_jax.run.preparation.handed_over import qualified_name
+from fedhm_jax.run.preparation.learning import samples_on_host
 from fedhm_jax.run.traced_program import prediction_digest
+from fedhm_jax.run.trained.model_inputs import ImageInputs, ModelInputs, inputs_of
 from fedhm_jax.strategies import State, Strategy
 from fedhm_jax.tree import Params, named_leaves
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fedhm_jax.errors import ConfigError
-from fedhm_jax.run.learning import Learning, batch_of, client_of
+from fedhm_jax.run.preparation.learning import Learning, batch_of, client_of
 from fedhm_jax.server import Contribution
 from fedhm_jax.strategies import Setting, State, Strategy
 

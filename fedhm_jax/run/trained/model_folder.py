@@ -18,15 +18,15 @@ from fedhm_jax.files import writing
 from fedhm_jax.models import Network
 from fedhm_jax.reporting import FinishedRun, is_finished, read_run
 from fedhm_jax.results import SimulationResult
-from fedhm_jax.run.cohort_preparation import tiers_of
-from fedhm_jax.run.handed_over import HandedOver, names_of, refuse_others
 from fedhm_jax.run.model_file import ModelFile, from_tensors, read_model_file, write_model_file
-from fedhm_jax.run.model_inputs import inputs_from
-from fedhm_jax.run.model_preparation import check_model
-from fedhm_jax.run.preparation import module_of
-from fedhm_jax.run.strategy_preparation import build_setting, build_strategy, chosen_builder
+from fedhm_jax.run.preparation.assembly import module_of
+from fedhm_jax.run.preparation.cohort import tiers_of
+from fedhm_jax.run.preparation.handed_over import HandedOver, names_of, refuse_others
+from fedhm_jax.run.preparation.model import check_model
+from fedhm_jax.run.preparation.strategy import build_setting, build_strategy, chosen_builder
 from fedhm_jax.run.traced_program import prediction_digest, refuse_other_program
-from fedhm_jax.run.trained import GLOBAL, Models, TrainedModel, network_and_params
+from fedhm_jax.run.trained.model_inputs import inputs_from
+from fedhm_jax.run.trained.trained_model import GLOBAL, Models, TrainedModel, network_and_params
 from fedhm_jax.strategies import Setting, State, Strategy
 from fedhm_jax.tasks import CLASSIFICATION
 from fedhm_jax.tree import Params
@@ -40,7 +40,7 @@ def write_models(folder: Path, models: Mapping[str, TrainedModel]) -> None:
 
     Args:
         folder: the run's.
-        models: from `fedhm_jax.run.trained.trained_models`.
+        models: from `fedhm_jax.run.trained.trained_model.trained_models`.
 
     Raises:
         WriteError: one could not be written; those before are whole.

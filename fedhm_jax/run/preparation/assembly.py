@@ -25,30 +25,30 @@ from fedhm_jax.engine import (
 )
 from fedhm_jax.errors import ConfigError
 from fedhm_jax.results import RunPlan
-from fedhm_jax.run.cohort_preparation import CohortSampling, client_seconds_of, clients_by_tier, sampling_of, tiers_of
-from fedhm_jax.run.data_preparation import build_dataset, deal, notices_of
-from fedhm_jax.run.handed_over import NOTHING, HandedOver, names_of, qualified_name
-from fedhm_jax.run.learning import (
+from fedhm_jax.run.memory import placement_error, reporting_out_of_memory
+from fedhm_jax.run.preparation.cohort import CohortSampling, client_seconds_of, clients_by_tier, sampling_of, tiers_of
+from fedhm_jax.run.preparation.data import build_dataset, deal, notices_of
+from fedhm_jax.run.preparation.handed_over import NOTHING, HandedOver, names_of, qualified_name
+from fedhm_jax.run.preparation.learning import (
     Learning,
     counts_by_class,
     learning_of,
     metrics_of,
     samples_on_host,
 )
-from fedhm_jax.run.local_preparation import check_batch_size, check_samples, local_training
-from fedhm_jax.run.memory import placement_error, reporting_out_of_memory
-from fedhm_jax.run.merge_preparation import build_account, build_rule
-from fedhm_jax.run.model_preparation import built_in_model, check_model, initial_params
-from fedhm_jax.run.own_strategy import check_own_strategy
-from fedhm_jax.run.platform_defaults import clients_side_by_side, convolution_method
-from fedhm_jax.run.server_preparation import optimized
-from fedhm_jax.run.spectral_norms import largest_spectral_norm
-from fedhm_jax.run.strategy_preparation import (
+from fedhm_jax.run.preparation.local import check_batch_size, check_samples, local_training
+from fedhm_jax.run.preparation.merge import build_account, build_rule
+from fedhm_jax.run.preparation.model import built_in_model, check_model, initial_params
+from fedhm_jax.run.preparation.own_strategy import check_own_strategy
+from fedhm_jax.run.preparation.platform_defaults import clients_side_by_side, convolution_method
+from fedhm_jax.run.preparation.server import optimized
+from fedhm_jax.run.preparation.strategy import (
     build_setting,
     build_strategy,
     chosen_builder,
     tier_costs,
 )
+from fedhm_jax.run.spectral_norms import largest_spectral_norm
 from fedhm_jax.server import MergeRule, PrivacyAccount
 from fedhm_jax.strategies import Setting, State, Strategy
 from fedhm_jax.tree import Params

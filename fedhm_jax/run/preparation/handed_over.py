@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from fedhm_jax.data import AnyData
 from fedhm_jax.errors import ConfigError
-from fedhm_jax.run.strategy_preparation import StrategyBuilder
+from fedhm_jax.run.preparation.strategy import StrategyBuilder
 from fedhm_jax.tasks import Task
 from fedhm_jax.tree import Params
 

@@ -4,7 +4,7 @@ import jax
 
 from fedhm_jax.config import SimulationConfig
 from fedhm_jax.errors import ConfigError
-from fedhm_jax.run.learning import client_of
+from fedhm_jax.run.preparation.learning import client_of
 from fedhm_jax.server import Contribution, MergeRule, PrivacyAccount, privacy_account
 from fedhm_jax.strategies import Setting, State, Strategy
 

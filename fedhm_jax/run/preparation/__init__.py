@@ -1,0 +1,1 @@
+"""From a config, and what is handed over with it, to the parts of a run."""
