@@ -158,8 +158,8 @@ class StrategyConfig:
     """When no client of the strongest tier was sampled, the old global model joins the merge as one more client, of mean sample count and full rank: its rank_softmax weight is that of f = 1 (fedhm)."""
     decomposition: Literal["auto", "svd", "gram", "subspace"] = "auto"
     """How the server factorizes its kernels (fedhm, fedhm_segments, fedhm_nested; fedhm_factors and fedavg_low_rank at the start). svd: exact. gram: eigenvectors of the Gram matrix, exact but for rounding. subspace: two steps of power iteration from the last round's factors, approximate; svd where there are none. auto: the fastest measured on the backend whose error is rounding alone."""
-    nesting: Literal["all", "drawn"] = "all"
-    """Which of the models inside of its own a client trains in a step (fedhm_nested, fedhm_factors, fedhm_adapters). all: its own and those of all weaker tiers. drawn: one of these, drawn anew for every step."""
+    nesting: Literal["all", "drawn", "none"] = "all"
+    """Which of the models inside of its own a client trains in a step (fedhm_nested, fedhm_factors, fedhm_adapters). all: its own and those of all weaker tiers. drawn: one of these, drawn anew for every step. none: its own alone."""
     widths: tuple[float, ...] | None = None
     """Share of the channels that each tier holds (heterofl, fedrolex, fjord, splitmix), decreasing; if unset, solved so that a client costs what FedHM's client of its tier costs."""
     densities: tuple[float, ...] | None = None

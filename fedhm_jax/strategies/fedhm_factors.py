@@ -46,8 +46,9 @@ def fedhm_factors(
     """FedHM with ``v_j <- sum_{k: r_k >= j} w_k v_kj / sum_{k: r_k >= j} w_k``, and u_j alike, for every rank j.
 
     Then the server makes v_j and u_j equally long, which leaves their product as it is. Clients minimise the mean loss
-    of their own and all weaker tiers' models, or one of these drawn anew for each step. A tier of f = 1 trains factors
-    too, of the rank that the rule for tiers gives, or a smaller one so that they take no more room than the kernel.
+    of their own and all weaker tiers' models, or one of these drawn anew for each step, or their own alone. A tier of
+    f = 1 trains factors too, of the rank that the rule for tiers gives, or a smaller one so that they take no more room
+    than the kernel.
 
     Args:
         setting: what to build for.

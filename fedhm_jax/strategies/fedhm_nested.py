@@ -22,7 +22,7 @@ from fedhm_jax.strategies.fedhm_segments import fedhm_segments
 from fedhm_jax.tasks import Batch
 from fedhm_jax.tree import Params, map_named
 
-Nesting = Literal["all", "drawn"]
+Nesting = Literal["all", "drawn", "none"]
 
 
 def fedhm_nested(
@@ -36,7 +36,8 @@ def fedhm_nested(
 
     Args:
         setting: what to build for.
-        nesting: ``all`` truncations in every step, or one of them ``drawn`` for each step, all alike.
+        nesting: ``all`` truncations in every step, one of them ``drawn`` for each step, all alike, or ``none`` but the
+            client's own model, which is `fedhm_segments`.
         decomposition: how the server factorizes its kernels, as in `fedhm`.
         plans: rank plan of each tier, as in `fedhm`.
 
@@ -70,8 +71,9 @@ def nested_objective(
     def objective(state: FedHMState, tier: int) -> Objective:
         bases = {path: input_basis(state.factors[path]) for path in state.factors if path not in plans[tier]}
         inside = [plan for place, plan in enumerate(plans) if place >= tier and plan not in plans[tier:place]]
-        losses = [partial(_loss_of_truncation, loss_of_one, plan, bases) for plan in inside]
-        return (_mean_of if nesting == "all" else _one_of)(losses)
+        trained = inside[:1] if nesting == "none" else inside
+        losses = [partial(_loss_of_truncation, loss_of_one, plan, bases) for plan in trained]
+        return (_one_of if nesting == "drawn" else _mean_of)(losses)
 
     return objective
 
