@@ -104,24 +104,25 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
-def set_aside(folder: Path) -> None:
+def set_aside(folder: Path, why: str) -> None:
     """Gives a folder another name, so that a new one can take its place; nothing in it is lost.
 
     Args:
-        folder: what an interrupted run has left; it need not exist. It becomes ``<name>-interrupted-<number>``.
+        folder: it need not exist.
+        why: in a word; the folder becomes ``<name>-<why>-<number>``.
 
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as home:
         ...     for _ in range(2):
         ...         (Path(home) / "run").mkdir()
-        ...         set_aside(Path(home) / "run")
+        ...         set_aside(Path(home) / "run", "interrupted")
         ...     sorted(path.name for path in Path(home).iterdir())
         ['run-interrupted-1', 'run-interrupted-2']
     """
     if folder.exists():
         number = 1
-        while (kept := folder.with_name(f"{folder.name}-interrupted-{number}")).exists():
+        while (kept := folder.with_name(f"{folder.name}-{why}-{number}")).exists():
             number += 1
         os.replace(folder, kept)
 

@@ -2,7 +2,8 @@
 
 What the seeds, strategies and settings of the earlier study depend on must be as it was: their configs, their builders
 and, where something was chosen from a grid, all that the choice depends on. Seeds have no part in a choice, so rates
-that were chosen for the earlier seeds are those of added ones. Name, description and reference are the report's alone.
+that were chosen for the earlier seeds are those of added ones. A grid may gain values: what was tried stays, and where
+an added value is chosen, the runs begin anew with it. Name, description and reference are the report's alone.
 """
 
 from collections.abc import Iterator
@@ -33,11 +34,13 @@ def refuse_other_study(now: Study, then: Study, folder: Path) -> None:
         >>> refuse_other_study(Study("S", ("fedhm",), (1,), then.settings, (0.1, 0.2)), then, Path("runs/s"))
         Traceback (most recent call last):
         fedhm_jax.errors.ConfigError: seeds is (1,), but must be a list with 0, as in the study that runs/s holds: \
-seeds, strategies and settings may be added, and all else that finished runs depend on needs another folder
+seeds, strategies, settings and values of grids may be added, what else finished runs depend on needs another folder
     """
     for key, value, wanted in _changes(now, then):
-        allowed = f"{wanted}, as in the study that {folder} holds: seeds, strategies and settings may be added, and "
-        raise ConfigError.of(key, value, f"{allowed}all else that finished runs depend on needs another folder")
+        allowed = f"{wanted}, as in the study that {folder} holds: seeds, strategies, settings and values of grids "
+        raise ConfigError.of(
+            key, value, f"{allowed}may be added, what else finished runs depend on needs another folder"
+        )
 
 
 def _changes(now: Study, then: Study) -> Iterator[tuple[str, Any, str]]:
@@ -56,7 +59,7 @@ def _changes(now: Study, then: Study) -> Iterator[tuple[str, Any, str]]:
     for variant in then.variants:
         where, other = f"strategies.{variant.name}.", variants[variant.name]
         yield from _differences(where, _made_of(other), _made_of(variant))
-        yield from _differences(f"{where}grid.", grid_of(now, other), grid_of(then, variant))
+        yield from _lost_values(f"{where}grid.", grid_of(now, other), grid_of(then, variant))
     if any(grid_of(then, variant) for variant in then.variants):
         for key in ("tuning_rounds", "tuning_samples"):
             yield from _differences("", {key: getattr(now, key)}, {key: getattr(then, key)})
@@ -66,6 +69,18 @@ def _differences(where: str, now: dict[str, Any], then: dict[str, Any]) -> Itera
     for field in {**then, **now}:
         if (value := now.get(field)) != (wanted := then.get(field)):
             yield where + field, value, "unset" if wanted is None else shown(wanted)
+
+
+def _lost_values(
+    where: str, now: dict[str, tuple[Any, ...]], then: dict[str, tuple[Any, ...]]
+) -> Iterator[tuple[str, Any, str]]:
+    """Of grids: values that are gone, and fields that are gone or new."""
+    for field in {**then, **now}:
+        values, wanted = now.get(field), then.get(field)
+        if values is None or wanted is None:
+            yield where + field, values, "unset" if wanted is None else shown(wanted)
+        elif lost := [shown(value) for value in wanted if value not in values]:
+            yield where + field, values, f"a list with {', '.join(lost)}"
 
 
 def _flat(config: SimulationConfig) -> dict[str, Any]:

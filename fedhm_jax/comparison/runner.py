@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -24,6 +24,7 @@ from fedhm_jax.comparison.study import Study, StudyResult, StudyRun, Trial
 from fedhm_jax.comparison.study_checks import about, check_study
 from fedhm_jax.comparison.study_file import builder_name, portable, read_study, study_from_dict, study_to_toml
 from fedhm_jax.comparison.tuning import chosen_points, judge
+from fedhm_jax.comparison.variants import changed, grid_of, value_name, values_of
 from fedhm_jax.config import DataConfig, OutputConfig, PartitionConfig, SimulationConfig, check_config
 from fedhm_jax.data import AnyData
 from fedhm_jax.errors import ConfigError, OutOfMemoryError
@@ -58,7 +59,8 @@ def compare(
 ) -> StudyResult:
     """Runs a study and writes its report; finished runs of an earlier call are not run again.
 
-    Seeds, strategies and settings may be added from call to call; what would change finished runs is refused.
+    Seeds, strategies, settings and values of grids may be added from call to call; what would change finished runs is
+    refused. Where an added value is chosen, the runs of the value before are kept under another name.
 
     The folder receives ``study.toml``, a folder for every run under ``trials/`` and ``runs/`` (as `simulate` leaves
     it), ``builders/`` with the text of one's own, and ``report.md``, ``report.html``, ``results.csv`` and ``figures/``.
@@ -117,9 +119,10 @@ def compare(
         for job in trials:
             _check_finished(job)
             _run(job, show, progress)
-        tuned = judge(study, folder)
+        tuned, grids = judge(study, folder), {variant.name: grid_of(study, variant) for variant in study.variants}
         with _now_and_then(lambda: write_comparison(_result(study, folder, tuned), folder)) as report:
             for job in final_jobs(plan, chosen_points(tuned)):
+                _retire(job, grids[job.strategy])
                 _check_finished(job)
                 if _unfinished(job):
                     _run(job, show, progress)
@@ -177,6 +180,17 @@ def _check_finished(job: Job) -> None:
         if is_finished(place) and portable(read_run(place).config) != portable(config):
             allowed = "the folder of a run with the study's config; move it away to run it again"
             raise ConfigError.of("run", str(place), allowed)
+
+
+def _retire(job: Job, grid: Mapping[str, Sequence[Any]]) -> None:
+    """Finished runs at a point of the grid that is chosen no longer, now that there are more, make room."""
+    for place, config in job.configs.items():
+        if is_finished(place):
+            before, now = portable(read_run(place).config), portable(config)
+            point = values_of(before, grid).items()
+            is_a_point = all(value_name(value) in map(value_name, grid[field]) for field, value in point)
+            if is_a_point and before != now and changed(before, values_of(now, grid)) == now:
+                set_aside(place, "superseded")
 
 
 def _rounds_left(jobs: Sequence[Job]) -> int:
@@ -265,7 +279,7 @@ def _run(job: Job, show: Show, progress: bool) -> None:
         try:
             if job.strategy == LOCAL_ONLY:
                 for part in parts.values():
-                    set_aside(part)
+                    set_aside(part, "interrupted")
                 simulate_alone(configs, job.given, on_round=shown, on_notice=told)
             else:
                 simulate_together(configs, job.given, on_round=shown, on_notice=told, go_on=True)

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args, get_type_hints
 
 from fedhm_jax.comparison.centralised import CENTRALISED, is_set_by_centralised
@@ -150,6 +150,24 @@ def points(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
     """
     for values in itertools.product(*grid.values()) if grid else ():
         yield dict(zip(grid, values, strict=True))
+
+
+def values_of(config: SimulationConfig, fields: Iterable[str]) -> dict[str, Any]:
+    """The point that a config lies at.
+
+    Args:
+        config: the config.
+        fields: dotted paths.
+
+    Returns:
+        Values by field.
+
+    Example:
+        >>> values_of(SimulationConfig(), ["local.epochs", "local.optimizer"])
+        {'local.epochs': 5, 'local.optimizer': 'sgd'}
+    """
+    paths = {field: field.split(".") for field in fields}
+    return {field: getattr(getattr(config, section), key) for field, (section, key) in paths.items()}
 
 
 def without_rate(point: Point) -> dict[str, Any]:

@@ -144,7 +144,7 @@ def find_common_start(
         if all(map(_can_go_on, places, configs, fingerprints)):
             return [read_checkpoint(place) for place in places]
     for folder in folders:
-        set_aside(folder)
+        set_aside(folder, "interrupted")
     return None
 
 

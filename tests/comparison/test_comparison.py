@@ -32,6 +32,7 @@ from fedhm_jax.comparison import runner
 from fedhm_jax.comparison.extension import refuse_other_study
 from fedhm_jax.comparison.finished_runs import runs_page, side_by_side
 from fedhm_jax.comparison.numbers import bounds, score_spreads
+from fedhm_jax.reporting import read_run
 
 SMALL = SimulationConfig(
     strategy=StrategyConfig("fedhm"),
@@ -308,17 +309,33 @@ LONGER = replace(SMALL, server=replace(SMALL.server, rounds=3))
         ),
         (
             {"learning_rates": (0.05, 0.1)},
-            r"^strategies.fedhm.grid.local.learning_rate is \(0.05, 0.1\), but must be \(1e-06, 0.05, 1000000.0\),",
+            r"^strategies.fedhm.grid.local.learning_rate is \(0.05, 0.1\), but must be a list with 1e-06, 1000000.0,",
         ),
+        ({"learning_rates": ()}, r"^strategies.fedhm.grid.local.learning_rate is None, but must be \(1e-06, 0.05, "),
         ({"grid": {"local.proximal": (0.0,)}}, r"^strategies.fedhm.grid.local.proximal is .* must be unset,"),
         ({"tuning_rounds": None}, r"^tuning_rounds is None, but must be 3,"),
         ({"tuning_samples": 50}, r"^tuning_samples is 50, but must be 60,"),
     ],
 )
 def test_what_finished_runs_depend_on_stays(change, sentence):
-    with pytest.raises(ConfigError, match=f"{sentence}.* seeds, strategies and settings may be added") as raised:
+    with pytest.raises(ConfigError, match=f"{sentence}.* seeds, strategies, settings and values of") as raised:
         refuse_other_study(replace(STUDY, **change), STUDY, Path("runs/a"))
     assert "\n" not in str(raised.value)
+
+
+def test_a_grid_gains_values_and_what_is_chosen_then_is_run(finished, copy):
+    wider = replace(
+        STUDY, strategies=("fedavg", Variant("fedhm", grid={"local.learning_rate": (1e-6, 0.05, 0.2, 1e6)}))
+    )
+    again = compare(wider, copy)
+    fedavg, fedhm = ([run for run in again.runs if run.strategy == name] for name in ("fedavg", "fedhm"))
+    assert [without_time(run) for run in fedavg] == [without_time(run) for run in finished.runs[2:]]
+    chosen = {trial.strategy: trial.learning_rate for trial in again.trials if trial.chosen}
+    # three rounds of 0.05 are no end of what there is to learn, and 0.2 is still stable
+    assert chosen == {"fedavg": 0.05, "fedhm": 0.2}
+    assert [run.config.local.learning_rate for run in fedhm] == [0.2, 0.2]
+    kept = [copy / f"runs/iid/fedhm/seed-{seed}-superseded-1" for seed in STUDY.seeds]
+    assert [read_run(place).config.local.learning_rate for place in kept] == [0.05, 0.05]
 
 
 def test_tuning_is_no_matter_where_nothing_was_tuned():
