@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -11,8 +12,20 @@ from fedhm_jax.reporting import format_clock
 from fedhm_jax.results import Record
 
 
+class StudyProgress(NamedTuple):
+    """What to tell as a study goes on.
+
+    Attributes:
+        record: ``record(title, record)``, with the title of the runs at work and each of their records.
+        more: ``more(rounds)``, when there is more to be run than was known.
+    """
+
+    record: Callable[[str, Record], None]
+    more: Callable[[int], None]
+
+
 @contextmanager
-def study_progress(rounds: int, shown: bool, console: Console | None = None) -> Iterator[Callable[[str, Record], None]]:
+def study_progress(rounds: int, shown: bool, console: Console | None = None) -> Iterator[StudyProgress]:
     """Shows how far a study has come, in rounds of all its runs together.
 
     Args:
@@ -21,18 +34,18 @@ def study_progress(rounds: int, shown: bool, console: Console | None = None) -> 
         console: where; standard error if None.
 
     Yields:
-        A function to call with the title of the runs at work and each of their records.
+        What to call.
 
     Example:
         >>> import sys
-        >>> with study_progress(3, True, Console(file=sys.stdout, width=80)) as show:
-        ...     show("iid, fedhm", {"round": 1})
+        >>> with study_progress(3, True, Console(file=sys.stdout, width=80)) as progress:
+        ...     progress.record("iid, fedhm", {"round": 1})
         3 rounds to run
         iid, fedhm: round 1 of 3 in all, 0:00:00 elapsed
     """
     console = Console(stderr=True) if console is None else console
     if not shown:
-        yield lambda title, record: None
+        yield StudyProgress(lambda title, record: None, lambda rounds: None)
         return
     if not console.is_terminal:
         console.print(f"{rounds} round{'' if rounds == 1 else 's'} to run", highlight=False)
@@ -48,9 +61,16 @@ def study_progress(rounds: int, shown: bool, console: Console | None = None) -> 
                     words.append(f"about {format_clock(elapsed / done * (rounds - done))} left")
                 console.print(", ".join(words), soft_wrap=True, highlight=False)
 
-        yield print_line
+        def more(added: int) -> None:
+            nonlocal rounds
+            rounds += added
+
+        yield StudyProgress(print_line, more)
         return
     columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.description}"), console=console) as bar:
         task = bar.add_task("", total=rounds)
-        yield lambda title, record: bar.update(task, advance=1, description=f"{title}, round {record['round']}")
+        yield StudyProgress(
+            lambda title, record: bar.update(task, advance=1, description=f"{title}, round {record['round']}"),
+            lambda added: bar.update(task, total=(bar.tasks[task].total or 0) + added),
+        )

@@ -115,17 +115,19 @@ def compare(
     _check([*trials, *final])
     _open(study, folder, given)
     _keep_builders(study, folder)
-    with study_progress(_rounds_left([*trials, *final]), progress) as show:
+    with study_progress(_rounds_left([*trials, *final]), progress) as told:
         for job in trials:
             _check_finished(job)
-            _run(job, show, progress)
+            _run(job, told.record, progress)
         tuned, grids = judge(study, folder), {variant.name: grid_of(study, variant) for variant in study.variants}
         with _now_and_then(lambda: write_comparison(_result(study, folder, tuned), folder)) as report:
             for job in final_jobs(plan, chosen_points(tuned)):
+                left = _rounds_left([job])
                 _retire(job, grids[job.strategy])
+                told.more(_rounds_left([job]) - left)
                 _check_finished(job)
                 if _unfinished(job):
-                    _run(job, show, progress)
+                    _run(job, told.record, progress)
                     report()
     result = _result(study, folder, tuned)
     write_comparison(result, folder)

@@ -323,11 +323,12 @@ def test_what_finished_runs_depend_on_stays(change, sentence):
     assert "\n" not in str(raised.value)
 
 
-def test_a_grid_gains_values_and_what_is_chosen_then_is_run(finished, copy):
+def test_a_grid_gains_values_and_what_is_chosen_then_is_run(finished, copy, capsys):
     wider = replace(
         STUDY, strategies=("fedavg", Variant("fedhm", grid={"local.learning_rate": (1e-6, 0.05, 0.2, 1e6)}))
     )
-    again = compare(wider, copy)
+    again = compare(wider, copy, progress=True)
+    assert "iid, fedhm: round 4 of 7 in all" in capsys.readouterr().err  # three of a trial, then two seeds of two
     fedavg, fedhm = ([run for run in again.runs if run.strategy == name] for name in ("fedavg", "fedhm"))
     assert [without_time(run) for run in fedavg] == [without_time(run) for run in finished.runs[2:]]
     chosen = {trial.strategy: trial.learning_rate for trial in again.trials if trial.chosen}
