@@ -27,7 +27,7 @@ from fedhm_jax.engine import client_mesh, deal_batches, shard_evaluation
 from fedhm_jax.engine.sharding import replicate, spread
 from fedhm_jax.run import simulate_alone
 from fedhm_jax.run.preparation.assembly import check_run, place_data, prepare
-from fedhm_jax.run.resumption import fingerprint_of
+from fedhm_jax.run.resumption import fingerprints_of
 from fedhm_jax.testing import farthest
 
 # The config of test_sharding.py, whose compiled rounds of one device serve here as well.
@@ -112,7 +112,7 @@ def test_a_device_has_its_own_samples_alone():
 
 
 def test_a_run_is_known_by_its_samples_wherever_they_are():
-    one, two = (fingerprint_of(prepare(config))["digests"] for config in (SMALL, sharded(SMALL, 2)))
+    one, two = (fingerprints_of([prepare(config)])[0]["digests"] for config in (SMALL, sharded(SMALL, 2)))
     assert one == two
 
 

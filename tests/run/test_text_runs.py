@@ -127,13 +127,17 @@ def test_spectral_norms_are_those_of_the_products(finished: SimulationResult) ->
         assert finished.history[-1]["spectral_norm"][name] == pytest.approx(largest, rel=1e-3)
 
 
-def test_a_run_is_read_back_and_resumed_to_the_bit(finished: SimulationResult, tmp_path: Path) -> None:
+def test_a_run_is_read_back(finished: SimulationResult) -> None:
     assert finished.folder is not None
     loaded = load_run(finished.folder)
     few = np.zeros((2, 5), int)
     for name in ("global", *TIERS):
         assert (loaded.predict(few, name) == finished.predict(few, name)).all()
     assert decode(TEXT, loaded.predict(few).argmax(-1)[0]).isprintable()
+
+
+@pytest.mark.long
+def test_a_run_is_resumed_to_the_bit(finished: SimulationResult, tmp_path: Path) -> None:
     short = replace(SMALL, server=replace(SMALL.server, rounds=2), output=OutputConfig(folder=tmp_path / "run"))
     simulate(short, data=TEXT)
     longer = replace(short, server=SMALL.server)
