@@ -87,10 +87,11 @@ def continue_text(model: Model, string: str, tokens: int, *, seed: int = 0, temp
             temperature that is not positive.
 
     Example:
-        >>> from fedhm_jax import ModelConfig, PartitionConfig, SimulationConfig, simulate, text_from_strings
+        >>> from fedhm_jax import ModelConfig, PartitionConfig, SimulationConfig, TiersConfig
+        >>> from fedhm_jax import simulate, text_from_strings
         >>> text = text_from_strings({"ann": "ab" * 200, "bob": "ba" * 200}, window=8)
         >>> decoder = ModelConfig("decoder", width=8, depth=1, heads=2)
-        >>> config = SimulationConfig(model=decoder, partition=PartitionConfig("natural"))
+        >>> config = SimulationConfig(partition=PartitionConfig("natural"), model=decoder, tiers=TiersConfig((1.0,)))
         >>> model = simulate(config, data=text).tier("global")
         >>> len(continue_text(model, "aba", 5)), score_text(model, "abababab") < 1.0
         (5, True)
