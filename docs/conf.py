@@ -25,6 +25,7 @@ include_patterns = [
     "benchmarks/results/*/*.md",
     "experiments/*.md",
     "experiments/*/*.md",
+    "experiments/*/*/*.md",
 ]
 include_patterns += ["CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md"]
 exclude_patterns = ["build", "dist", "runs", "shared", ".*", "**/__pycache__"]
@@ -60,7 +61,7 @@ nitpicky = True
 # Other people's names have their pages elsewhere; what lies deeper than a folder's face is nobody's to link to.
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!fedhm_jax\.).*"),
-    (r"py:.*", r"fedhm_jax\.\w+\.\w+\.\w+"),
+    (r"py:.*", r"fedhm_jax(\.\w+){3,}"),
     (r"py:.*", r"fedhm_jax\.[a-z_]+\.[a-z_]+"),
 ]
 # A word in back quotes may be two fields at once.
