@@ -52,8 +52,9 @@ def study_progress(rounds: int, shown: bool, console: Console | None = None) -> 
         started, done, current = time.monotonic(), 0, ""
 
         def print_line(title: str, record: Record) -> None:
-            nonlocal done, current
+            nonlocal done, current, rounds
             done += 1
+            rounds = max(rounds, done)  # runs that could not go on after all have begun anew
             if title != current:
                 current, elapsed = title, time.monotonic() - started
                 words = [f"{title}: round {done} of {rounds} in all", f"{format_clock(elapsed)} elapsed"]

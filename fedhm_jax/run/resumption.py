@@ -125,12 +125,13 @@ def find_start(resume: Path | str, config: SimulationConfig | None = None) -> St
 
 
 def find_common_start(
-    configs: Sequence[SimulationConfig], fingerprints: Sequence[Mapping[str, Any]]
+    folders: Sequence[Path], configs: Sequence[SimulationConfig], fingerprints: Sequence[Mapping[str, Any]]
 ) -> list[Checkpoint] | None:
     """The latest round from which interrupted runs can go on side by side.
 
     Args:
-        configs: one a run, each with the folder in which it was begun, if it was.
+        folders: one a run, in which it was begun, if it was.
+        configs: of the runs.
         fingerprints: of the runs, from `fingerprints_of`.
 
     Returns:
@@ -138,7 +139,6 @@ def find_common_start(
         begun with something else than it would go on with. Their folders are then given other names, so that the runs
         can begin anew.
     """
-    folders = [_folder_of(config) for config in configs]
     for round in common_rounds(folders):
         places = [checkpoint_of(folder, round) for folder in folders]
         if all(map(_can_go_on, places, configs, fingerprints)):
@@ -153,12 +153,6 @@ def _can_go_on(place: Path, config: SimulationConfig, fingerprint: Mapping[str, 
         return False
     then = read_manifest(place)["fingerprint"]
     return all(then[name] == fingerprint[name] for name in ("digests", "handed_over", "program"))
-
-
-def _folder_of(config: SimulationConfig) -> Path:
-    if config.output.folder is None:
-        raise ValueError("a run that goes on has a folder")
-    return config.output.folder
 
 
 def stored_config(resume: Path | str) -> SimulationConfig:

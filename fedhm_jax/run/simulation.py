@@ -243,7 +243,7 @@ def simulate_together(
             notify(notice)
         folders = [config.output.folder for config in configs if config.output.folder is not None]
         fingerprints = fingerprints_of(runs) if folders else []
-        start = find_common_start(configs, fingerprints) if go_on else None
+        start = find_common_start(folders, configs, fingerprints) if go_on else None
         histories: list[Sequence[Record]] = [()] * len(runs)
         if start is not None:
             runs = [with_checkpoint(*of_run) for of_run in zip(runs, start, fingerprints, strict=True)]

@@ -16,7 +16,8 @@ FINGERPRINT = {"digests": {"the training set": "a"}, "handed_over": {}, "program
 
 
 def start(configs: list[SimulationConfig]) -> list[Checkpoint] | None:
-    return find_common_start(configs, [FINGERPRINT] * len(configs))
+    folders = [config.output.folder for config in configs if config.output.folder is not None]
+    return find_common_start(folders, configs, [FINGERPRINT] * len(configs))
 
 
 def run(folder: Path, seed: int, rounds: range, **other: Any) -> SimulationConfig:
