@@ -22,6 +22,7 @@ from benchmarks.timing import Timing, compile_timed, time_in_turn
 from benchmarks.workload import Workload, built_in, initial_params, rank_plan
 from fedhm_jax.lowrank.decomposition import Factors, RankPlan, factorize_tree, largest_ranks, recover, truncate
 from fedhm_jax.lowrank.truncation import DecompositionMethod
+from fedhm_jax.run.blas_threads import one_blas_thread
 from fedhm_jax.tree import map_named, named_leaves
 
 METHODS: tuple[DecompositionMethod, ...] = ("svd", "gram", "subspace")
@@ -228,7 +229,8 @@ def main() -> None:
     options = tyro.cli(Options, prog="python -m benchmarks.decomposition")
     repetitions = 1 if options.quick else options.repetitions
     builders = list(cases(options.quick).values())
-    rows = [row for build in track(builders, "Factorizing") for row in measure(build(), repetitions)]
+    with one_blas_thread():
+        rows = [row for build in track(builders, "Factorizing") for row in measure(build(), repetitions)]
     report = build_report(rows, " ".join(("python -m benchmarks.decomposition", *sys.argv[1:])))
     show(report)
     if not options.quick:

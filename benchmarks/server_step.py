@@ -32,6 +32,7 @@ from benchmarks.workload import (
 from fedhm_jax.data.client_data import Client, client_by_id
 from fedhm_jax.lowrank.decomposition import Factors, RankPlan, factorize_tree, largest_ranks
 from fedhm_jax.lowrank.truncation import DecompositionMethod
+from fedhm_jax.run.blas_threads import one_blas_thread
 from fedhm_jax.server.aggregation import Contribution
 from fedhm_jax.strategies import fedhm
 from fedhm_jax.strategies.base import State, Strategy, rank_plans
@@ -260,7 +261,8 @@ def main() -> None:
     )
     repetitions = 1 if options.quick else options.repetitions
     total = len(workloads) * len(options.methods)
-    rows = list(track(measure(workloads, repetitions, options.methods), "Timing the server", total=total))
+    with one_blas_thread():
+        rows = list(track(measure(workloads, repetitions, options.methods), "Timing the server", total=total))
     report = build_report(rows, " ".join(("python -m benchmarks.server_step", *sys.argv[1:])))
     show(report)
     if not options.quick:

@@ -21,6 +21,7 @@ from fedhm_jax.engine import Metrics, build_alone, is_first
 from fedhm_jax.errors import ConfigError, OutOfMemoryError
 from fedhm_jax.reporting import reporting
 from fedhm_jax.results import Record, RunPlan, SimulationResult
+from fedhm_jax.run.blas_threads import one_blas_thread
 from fedhm_jax.run.interruption import wait
 from fedhm_jax.run.memory import reporting_out_of_memory, training_error
 from fedhm_jax.run.preparation.assembly import Run, prepare
@@ -119,7 +120,7 @@ def simulate_alone(
         for callback in on_notice:
             callback(notice)
 
-    with kept_programs(configs[0].output.compilation_cache):
+    with kept_programs(configs[0].output.compilation_cache), one_blas_thread():
         runs = [prepare(config, given) for config in configs]
         for notice in dict.fromkeys(notice for run in runs for notice in run.parts.notices):
             notify(notice)

@@ -16,6 +16,7 @@ from fedhm_jax.engine import is_first
 from fedhm_jax.errors import CallbackError, ConfigError, StopSimulation
 from fedhm_jax.reporting import Report, print_notice, reporting
 from fedhm_jax.results import Record, RunPlan, SimulationResult
+from fedhm_jax.run.blas_threads import one_blas_thread
 from fedhm_jax.run.host_loop import Blocks, Keeping, run_rounds, until_diverged, with_checkpoints
 from fedhm_jax.run.preparation.assembly import Run, prepare
 from fedhm_jax.run.preparation.data import with_given_clients
@@ -113,7 +114,7 @@ def simulate(
         refuse_others(names_of(given), start.handed_over, f"simulate(resume={str(resume)!r}, ")
     config = start.config
     viewers = [*trackers, *trackers_of(config.output)]
-    with kept_programs(config.output.compilation_cache):
+    with kept_programs(config.output.compilation_cache), one_blas_thread():
         run = prepare(config, given)
         fingerprint = {} if config.output.folder is None else fingerprints_of([run])[0]
         history: Sequence[Record] = ()
@@ -234,7 +235,7 @@ def simulate_together(
     if len(configs) > 1 and configs[0].server.samples == "sharded":
         # What is where follows from the partition, and so from the seed.
         return tuple(alone([config])[0] for config in configs)
-    with kept_programs(configs[0].output.compilation_cache):
+    with kept_programs(configs[0].output.compilation_cache), one_blas_thread():
         runs = [prepare(config, given) for config in configs]
         if not can_share_a_program([run.data for run in runs]):
             return tuple(alone([config])[0] for config in configs)
