@@ -27,6 +27,7 @@ from fedhm_jax.run.memory import reporting_out_of_memory, training_error
 from fedhm_jax.run.preparation.assembly import Run, prepare
 from fedhm_jax.run.preparation.cohort import client_seconds_of
 from fedhm_jax.run.preparation.handed_over import NOTHING, HandedOver
+from fedhm_jax.run.preparation.platform_defaults import RUNS_OFTEN, compiler_options
 from fedhm_jax.run.program_cache import kept_programs
 from fedhm_jax.run.round_plan import learning_rates
 from fedhm_jax.run.round_record import test_record, training_record
@@ -125,8 +126,9 @@ def simulate_alone(
         for notice in dict.fromkeys(notice for run in runs for notice in run.parts.notices):
             notify(notice)
         first, capacity = runs[0].parts, max(int(run.parts.sampling.sizes.max()) for run in runs)
+        options = compiler_options(jax.default_backend(), RUNS_OFTEN)
         programs = [
-            jax.jit(build_alone(first.strategy, first.training, capacity, tier, first.mesh))
+            jax.jit(build_alone(first.strategy, first.training, capacity, tier, first.mesh), compiler_options=options)
             for tier in range(len(first.plan.tier_names))
         ]
         return tuple(_simulate(run, programs, on_round, notify) for run in runs)

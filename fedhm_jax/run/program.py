@@ -13,6 +13,7 @@ from fedhm_jax.client import TrainMetrics
 from fedhm_jax.data import ClientData
 from fedhm_jax.engine import Metrics, RoundStep
 from fedhm_jax.run.preparation.assembly import Run, engine_of
+from fedhm_jax.run.preparation.platform_defaults import RUNS_OFTEN, compiler_options
 from fedhm_jax.run.seeds import over_seeds, stack, stack_data, stack_test, unstack
 from fedhm_jax.server import Cohort
 from fedhm_jax.strategies import State
@@ -84,8 +85,11 @@ def program_of(runs: Sequence[Run], most_rounds: int = 1) -> Program:
         return [tree] if seeds == 1 else unstack(tree, seeds)
 
     # Compiled on its own, a round is traced once, though its shapes are asked for before it runs.
-    steps = jax.jit(partial(_steps, jax.jit(engine.round_step), most_rounds), donate_argnums=0)
-    evaluate = jax.jit(engine.evaluate)
+    options = compiler_options(jax.default_backend(), RUNS_OFTEN)
+    steps = jax.jit(
+        partial(_steps, jax.jit(engine.round_step), most_rounds), donate_argnums=0, compiler_options=options
+    )
+    evaluate = jax.jit(engine.evaluate, compiler_options=options)
 
     def rounds(
         state: State, first: int, cohorts: list[list[Cohort]], learning_rates: list[list[float]]

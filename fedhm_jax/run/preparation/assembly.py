@@ -40,7 +40,12 @@ from fedhm_jax.run.preparation.local import check_batch_size, check_samples, loc
 from fedhm_jax.run.preparation.merge import build_account, build_rule
 from fedhm_jax.run.preparation.model import built_in_model, check_model, initial_params
 from fedhm_jax.run.preparation.own_strategy import check_own_strategy
-from fedhm_jax.run.preparation.platform_defaults import clients_side_by_side, convolution_method
+from fedhm_jax.run.preparation.platform_defaults import (
+    RUNS_ONCE,
+    clients_side_by_side,
+    compiler_options,
+    convolution_method,
+)
 from fedhm_jax.run.preparation.server import optimized
 from fedhm_jax.run.preparation.strategy import (
     build_setting,
@@ -251,7 +256,9 @@ def engine_of(run: Run, capacity: int) -> Engine[State]:
 
 def _place(parts: RunParts) -> Run:
     model_key, round_key = jax.random.split(jax.random.key(parts.plan.config.server.seed))
-    state = jax.jit(partial(_first_state, parts.strategy, parts.setting))(model_key, parts.first_params)
+    options = compiler_options(jax.default_backend(), RUNS_ONCE)
+    begin = jax.jit(partial(_first_state, parts.strategy, parts.setting), compiler_options=options)
+    state = begin(model_key, parts.first_params)
     state, round_key = replicate((state, round_key), parts.mesh)
     return _run_of(parts, (state, *place_data(parts), round_key))
 
