@@ -52,7 +52,7 @@ def test_studies_are_valid(path):
 def test_studies_of_methods_compare_all_of_their_time(path):
     # Others set sizes of one model, variants of one strategy, or adapters side by side, or ask less: of text, of time.
     folders, files = (
-        ("headroom", "shakespeare", "shakespeare_lora", "cifar10_vit"),
+        ("headroom", "shakespeare", "shakespeare_lora", "cifar10_vit", "fashion_small"),
         ("ablations", "omniglot_classifier", "cifar10_short", "cifar10_short_skewed", "fashion_factors"),
     )
     if path.parent.name not in folders and path.stem not in files:
