@@ -21,6 +21,8 @@ _QUICK.append("--xla_cpu_parallel_codegen_split_count=1")
 if int(version("jaxlib").split(".")[1]) < 11:
     # The newer of the two emitters that jaxlib 0.10 has takes twice as long; later ones have that one alone, quicker.
     _QUICK.append("--xla_cpu_use_fusion_emitters=false")
+# A number of threads that the user has set would be left alone.
+os.environ.pop("OPENBLAS_NUM_THREADS", None)
 # Tests of sharding need more devices than one; everything else runs on the first.
 _DEVICES = 4
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_QUICK]).strip()

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import scipy.linalg  # noqa: F401  brings the BLAS that a run would load, so that limits here find it
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from fedhm_jax import EvaluationConfig, ModelConfig, PartitionConfig, ServerConfig, SimulationConfig, simulate
