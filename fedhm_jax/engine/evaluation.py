@@ -1,6 +1,7 @@
 """Testing models on the whole test set, and measuring batch-norm statistics before."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -106,6 +107,7 @@ def static_statistics(
     Source: HeteroFL (2010.01264), static batch normalisation.
     """
 
+    @_traced_once
     def batch_statistics(batch: jax.Array) -> Statistics:
         return network.statistics(params, task.look_up(samples, batch)[0])
 
@@ -133,12 +135,17 @@ def evaluate_model(
     """
     statistics = static_statistics(network, params, task, samples, test.statistics_rows, share)
 
+    @_traced_once
     def batch_metrics(batch: tuple[jax.Array, jax.Array]) -> Metrics:
         rows, mask = batch
         inputs, targets = task.look_up(test.samples, rows)
         return task.measure(network.predict(params, statistics, inputs, mask), targets, mask)
 
     return _sum_over_batches(batch_metrics, (test.rows, test.mask), share)
+
+
+_traced_once = partial(jax.jit, inline=True)
+"""What is asked for its shapes before it runs would be traced for each."""
 
 
 def _sum_over_batches(function: Callable[[Any], Any], batches: Any, share: Share) -> Any:

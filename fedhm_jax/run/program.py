@@ -12,6 +12,7 @@ from jax import lax
 from fedhm_jax.client import TrainMetrics
 from fedhm_jax.data import ClientData
 from fedhm_jax.engine import Metrics, RoundStep
+from fedhm_jax.run.compilation import Compiling
 from fedhm_jax.run.preparation.assembly import Run, engine_of
 from fedhm_jax.run.preparation.platform_defaults import RUNS_OFTEN, compiler_options
 from fedhm_jax.run.seeds import over_seeds, stack, stack_data, stack_test, unstack
@@ -67,7 +68,7 @@ def program_of(runs: Sequence[Run], most_rounds: int = 1) -> Program:
         most_rounds: rounds that one call of ``rounds`` can do.
 
     Returns:
-        The program; it is compiled at its first call, once for any number of rounds.
+        The program; rounds and tests are compiled side by side at its first call, once for any number of rounds.
     """
     first, seeds = runs[0], len(runs)
     engine = engine_of(first, max(int(run.parts.sampling.sizes.max()) for run in runs))
@@ -86,10 +87,9 @@ def program_of(runs: Sequence[Run], most_rounds: int = 1) -> Program:
 
     # Compiled on its own, a round is traced once, though its shapes are asked for before it runs.
     options = compiler_options(jax.default_backend(), RUNS_OFTEN)
-    steps = jax.jit(
-        partial(_steps, jax.jit(engine.round_step), most_rounds), donate_argnums=0, compiler_options=options
-    )
-    evaluate = jax.jit(engine.evaluate, compiler_options=options)
+    many_rounds = partial(_steps, jax.jit(engine.round_step), most_rounds)
+    steps = Compiling(jax.jit(many_rounds, donate_argnums=0, compiler_options=options))
+    evaluate = Compiling(jax.jit(engine.evaluate, compiler_options=options))
 
     def rounds(
         state: State, first: int, cohorts: list[list[Cohort]], learning_rates: list[list[float]]
@@ -97,7 +97,11 @@ def program_of(runs: Sequence[Run], most_rounds: int = 1) -> Program:
         rates = [[np.float32(rate) for rate in of_round] for of_round in learning_rates]
         plans = [join([*zip(*of_round, strict=True)]) for of_round in zip(cohorts, rates, strict=True)]
         plans += [plans[-1]] * (most_rounds - len(plans))
-        state, metrics = steps(state, data, _stack_on_host(plans), keys, np.int32(first), np.int32(len(cohorts)))
+        args = (state, data, _stack_on_host(plans), keys, np.int32(first), np.int32(len(cohorts)))
+        steps.begin(*args)
+        # Every run tests its models, after its last round if not before.
+        evaluate.begin(state, data, test)
+        state, metrics = steps(*args)
         return state, Trained(len(cohorts), metrics)
 
     def metrics(trained: Trained) -> list[list[RoundMetrics]]:
