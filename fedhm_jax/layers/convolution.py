@@ -14,12 +14,15 @@ On a CPU ``canonical`` is the fastest for whole kernels without strides, and ``g
 few outputs and very many channels (``python -m benchmarks.convolution``).
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from fedhm_jax.layers.product import product
 
 ConvMethod = Literal["auto", "gemm", "canonical", "lax"]
 Pair = tuple[int, int]
@@ -114,15 +117,22 @@ def _covers_rows(images: jax.Array, kernel: jax.Array, strides: Pair, padding: P
 def _conv_of_rows(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """A product as it stands, whatever the method: each number of the images is read once."""
     rows, columns, channels, outputs = kernel.shape
-    patches = images.reshape(images.shape[0], images.shape[1] // rows, 1, rows * columns * channels)
-    return patches @ kernel.reshape(rows * columns * channels, outputs)
+    patches = images.reshape(-1, rows * columns * channels)
+    outcome = product(patches, kernel.reshape(rows * columns * channels, outputs))
+    return outcome.reshape(images.shape[0], images.shape[1] // rows, 1, outputs)
 
 
 def _conv_lax(images: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> jax.Array:
     return lax.conv_general_dilated(images, kernel, strides, padding, dimension_numbers=_LAYOUT)
 
 
-def _conv_gemm(images: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> jax.Array:
+def _conv_gemm(
+    images: jax.Array,
+    kernel: jax.Array,
+    strides: Pair,
+    padding: Padding,
+    multiply: Callable[[jax.Array, jax.Array], jax.Array] = product,
+) -> jax.Array:
     kh, kw, channels, out = kernel.shape
     padded = jnp.pad(images, ((0, 0), *padding, (0, 0))) if any(map(any, padding)) else images
     batch, height, width, _ = padded.shape
@@ -138,8 +148,8 @@ def _conv_gemm(images: jax.Array, kernel: jax.Array, strides: Pair, padding: Pad
         for b in range(kw)
     ]
     patches = slices[0] if len(slices) == 1 else jnp.concatenate(slices, axis=-1)
-    product = patches.reshape(batch * rows * columns, kh * kw * channels) @ kernel.reshape(kh * kw * channels, out)
-    return product.reshape(batch, rows, columns, out)
+    taps = kh * kw * channels
+    return multiply(patches.reshape(-1, taps), kernel.reshape(taps, out)).reshape(batch, rows, columns, out)
 
 
 def _conv_wide(images: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> jax.Array:
@@ -198,7 +208,9 @@ def _image_gradient(
 ) -> jax.Array:
     if strides != (1, 1):
         images = jax.ShapeDtypeStruct(shape, gradient.dtype)
-        return jax.linear_transpose(lambda images: _conv_gemm(images, kernel, strides, padding), images)(gradient)[0]
+        # A product with a gradient of its own has no transpose.
+        transposed = jax.linear_transpose(lambda x: _conv_gemm(x, kernel, strides, padding, jnp.matmul), images)
+        return transposed(gradient)[0]
     flipped = lax.rev(kernel, (0, 1)).swapaxes(2, 3)
     rows, columns = ((k - 1 - low, k - 1 - high) for k, (low, high) in zip(kernel.shape, padding, strict=False))
     return _conv_wide(gradient, flipped, (1, 1), (rows, columns))
@@ -234,8 +246,8 @@ def _kernel_gradient_product(images: jax.Array, gradient: jax.Array, taps: Pair,
     columns = jnp.concatenate([padded[:, :, b : b + width] for b in range(kw)], axis=-1)
     rest = padded.shape[1] - height
     rows = jnp.concatenate([jnp.pad(gradient, ((0, 0), (a, rest - a), (0, 0), (0, 0))) for a in range(kh)], axis=-1)
-    product = columns.reshape(-1, columns.shape[-1]).T @ rows.reshape(-1, rows.shape[-1])
-    return product.reshape(kw, images.shape[-1], kh, gradient.shape[-1]).transpose(2, 0, 1, 3)
+    both = columns.reshape(-1, columns.shape[-1]).T @ rows.reshape(-1, rows.shape[-1])
+    return both.reshape(kw, images.shape[-1], kh, gradient.shape[-1]).transpose(2, 0, 1, 3)
 
 
 _conv_canonical.defvjp(_conv_canonical_forward, _conv_canonical_backward)

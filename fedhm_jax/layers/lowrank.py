@@ -14,6 +14,7 @@ from flax import linen as nn
 from flax.linen.initializers import Initializer
 
 from fedhm_jax.layers.convolution import ConvMethod, Padding, Pair, conv2d, same_padding
+from fedhm_jax.layers.product import product
 from fedhm_jax.lowrank import Adapted, Factors, factorize, whole_shape
 
 PaddingSpec = str | int | Sequence[Pair]
@@ -63,7 +64,9 @@ def _add_bias(module: nn.Module, outputs: jax.Array) -> jax.Array:
 def _product(inputs: jax.Array, kernel: Kernel) -> jax.Array:
     if isinstance(kernel, Adapted):
         return _product(inputs, kernel.base) + _product(inputs, kernel.change)
-    return inputs @ kernel.v @ kernel.u if isinstance(kernel, Factors) else inputs @ kernel
+    if isinstance(kernel, Factors):
+        return product(product(inputs, kernel.v), kernel.u)
+    return product(inputs, kernel)
 
 
 def _convolution(images: jax.Array, kernel: Kernel, strides: Pair, padding: Padding, method: ConvMethod) -> jax.Array:
@@ -119,7 +122,6 @@ class LowRankDense(nn.Module):
             (..., features).
         """
         kernel = _kernel(self, self.kernel_init, (inputs.shape[-1], self.features), self.rank)
-        # With several axes in one, the kernel's gradient is a plain product too; XLA would transpose its operands.
         outputs = _product(inputs.reshape(-1, inputs.shape[-1]), kernel)
         outputs = outputs.reshape(*inputs.shape[:-1], outputs.shape[-1])
         return _add_bias(self, outputs) if self.use_bias else outputs
