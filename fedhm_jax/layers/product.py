@@ -8,8 +8,8 @@ from jax import lax
 def product(rows: jax.Array, kernel: jax.Array) -> jax.Array:
     """``y = x w``; on a CPU the gradient of a kernel with more inputs than outputs is ``(dy^T x)^T``, not ``x^T dy``.
 
-    The two are one product. The CPU's library works along the leading side of what it writes, and is up to four times
-    slower where that is the longer one.
+    The two are one product, and the CPU's library takes up to four times as long where what it writes has more rows
+    than columns.
 
     Args:
         rows: (rows, inputs).
