@@ -2,6 +2,10 @@
 
 import jax
 from jax import lax
+from jax.custom_derivatives import CustomVJPPrimal
+
+_Saved = tuple[jax.Array | None, jax.Array | None]
+"""Rows and kernel, each where the other's gradient is asked for."""
 
 
 @jax.custom_vjp
@@ -26,18 +30,20 @@ def product(rows: jax.Array, kernel: jax.Array) -> jax.Array:
     return rows @ kernel
 
 
-def _forward(rows: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return rows @ kernel, (rows, kernel)
+def _forward(rows: CustomVJPPrimal, kernel: CustomVJPPrimal) -> tuple[jax.Array, _Saved]:
+    # Of a first layer's rows and of a frozen kernel no gradient is asked for, and none is to be traced.
+    saved = rows.value if kernel.perturbed else None, kernel.value if rows.perturbed else None
+    return rows.value @ kernel.value, saved
 
 
-def _backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _backward(saved: _Saved, gradient: jax.Array) -> _Saved:
     rows, kernel = saved
-    inputs, outputs = kernel.shape
-    if inputs > outputs:
-        of_kernel = lax.platform_dependent(rows, gradient, cpu=_outputs_first, default=_inputs_first)
-    else:
-        of_kernel = _inputs_first(rows, gradient)
-    return gradient @ kernel.T, of_kernel
+    of_rows = None if kernel is None else gradient @ kernel.T
+    if rows is None:
+        return of_rows, None
+    if rows.shape[1] > gradient.shape[1]:
+        return of_rows, lax.platform_dependent(rows, gradient, cpu=_outputs_first, default=_inputs_first)
+    return of_rows, _inputs_first(rows, gradient)
 
 
 def _inputs_first(rows: jax.Array, gradient: jax.Array) -> jax.Array:
@@ -49,4 +55,4 @@ def _outputs_first(rows: jax.Array, gradient: jax.Array) -> jax.Array:
     return lax.optimization_barrier(gradient.T @ rows).T
 
 
-product.defvjp(_forward, _backward)
+product.defvjp(_forward, _backward, symbolic_zeros=True)

@@ -25,15 +25,19 @@ class Compiling:
         self._function = function
         self._program: Future[jax.stages.Compiled] | None = None
 
-    def begin(self, *args: Any) -> "Future[jax.stages.Compiled]":
-        """Traces the function, unless it was, and starts its compilation.
+    def begin(self, *args: Any) -> None:
+        """Traces the function and starts its compilation, unless that was done.
 
         Args:
             args: as it will be called.
-
-        Returns:
-            The program, once it is compiled.
         """
+        self._begun(args)
+
+    def __call__(self, *args: Any) -> Any:
+        """What the function returns; raises what its compilation has raised."""
+        return self._begun(args).result()(*args)
+
+    def _begun(self, args: tuple[Any, ...]) -> "Future[jax.stages.Compiled]":
         if self._program is None:
             # Traced by the caller: a thread does not see settings of JAX that hold in the caller's alone.
             lowered = self._function.lower(*args)
@@ -42,7 +46,3 @@ class Compiling:
             self._program = thread.submit(lowered.compile)
             thread.shutdown(wait=False)
         return self._program
-
-    def __call__(self, *args: Any) -> Any:
-        """What the function returns; raises what its compilation has raised."""
-        return self.begin(*args).result()(*args)

@@ -36,3 +36,16 @@ def test_only_a_cpu_turns_the_gradient_of_a_wide_kernel(shape: tuple[int, int], 
     rows, kernel, weights = jnp.ones((5, shape[0])), jnp.ones(shape), jnp.ones((5, shape[1]))
     lowered = jax.jit(gradients).trace(rows, kernel, weights).lower(lowering_platforms=(platform,))
     assert ("optimization_barrier" in lowered.as_text()) == turned
+
+
+def test_no_gradient_is_traced_that_nobody_asks_for() -> None:
+    rows, kernel = jnp.ones((5, NARROW[0])), jnp.ones(NARROW)
+    for argument in (0, 1):
+        program = jax.make_jaxpr(jax.grad(lambda *both: product(*both).sum(), argument))(rows, kernel)
+        assert str(program).count("dot_general") == 2  # the product, and one gradient
+
+
+def test_a_product_that_does_not_count_has_no_gradient() -> None:
+    rows, kernel = jnp.ones((5, WIDE[0])), jnp.ones(WIDE)
+    found = jax.grad(lambda kernel: (lambda unused, used: used)(product(rows, kernel), kernel.sum()))(kernel)
+    np.testing.assert_array_equal(found, np.ones(WIDE))
