@@ -1,5 +1,6 @@
 """The rounds that are compiled: every strategy, and every model."""
 
+import string
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 import numpy as np
@@ -13,6 +14,7 @@ from fedhm_jax import (
     SimulationConfig,
     StrategyConfig,
     TiersConfig,
+    text_from_strings,
 )
 from fedhm_jax.data import Dataset
 from fedhm_jax.run.preparation.handed_over import HandedOver
@@ -70,7 +72,7 @@ def config_of(case: Case, devices: int) -> SimulationConfig:
 
 
 def data_of(case: Case, devices: int) -> HandedOver:
-    """Black images of the size that the model's benchmarks have, two batches a client.
+    """Black images of the size that the model's benchmarks have, two batches a client; windows of text for a decoder.
 
     Args:
         case: the round.
@@ -81,6 +83,10 @@ def data_of(case: Case, devices: int) -> HandedOver:
     """
     shape = (28, 28, 1) if case.model in ("mlp", "cnn") else (32, 32, 3)
     samples = 2 * case.batch_size * case.side_by_side * len(RANK_FACTORS) * devices
+    if case.model == "decoder":
+        windows = samples + 2
+        text = text_from_strings([string.printable[:64] * windows], window=64, test_share=1.5 / windows)
+        return HandedOver(data=text)
 
     def images(number: int) -> np.ndarray:
         return np.zeros((number, *shape), np.uint8)

@@ -261,8 +261,9 @@ def test_cases_hold_every_strategy_and_every_model():
     assert {case.model for case in command.cases_of(command.Options(strategies=("fjord",)))} == {"cnn"}
 
 
-def test_every_chip_has_its_clients():
-    case = Case("fedhm", "mlp", side_by_side=3, batch_size=4)
+@pytest.mark.parametrize("model", ["mlp", "decoder"])
+def test_every_chip_has_its_clients(model):
+    case = Case("fedhm", model, side_by_side=3, batch_size=4)
     check_config(config_of(case, 2))
     sampling = check_run(config_of(case, 2), data_of(case, 2)).sampling
     assert sampling.capacities == (6, 6, 6, 6)
