@@ -121,12 +121,19 @@ def machine() -> str:
     settings = [f"{name}={os.environ[name]}" for name in THREAD_SETTINGS if name in os.environ]
     return "; ".join(
         (
-            f"{_processor()}, {os.cpu_count()} cores",
+            f"{processor()}, {os.cpu_count()} cores",
             f"device {device.platform} ({device.device_kind})",
             f"jax {jax.__version__}, Python {platform.python_version()}",
             *settings,
         )
     )
+
+
+def processor() -> str:
+    """Its name, as the system has it."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
+    return found.group(1) if found else platform.processor() or platform.machine()
 
 
 def commit() -> str:
@@ -143,12 +150,6 @@ def device_slug() -> str:
     """``cpu``, or the accelerator's name as a file name can hold it."""
     device = jax.devices()[0]
     return "cpu" if device.platform == "cpu" else re.sub(r"[^a-z0-9]+", "-", device.device_kind.lower()).strip("-")
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
-    return found.group(1) if found else platform.processor() or platform.machine()
 
 
 def _markdown_rows(table: ResultTable) -> list[str]:

@@ -26,8 +26,8 @@ class Arguments:
 
     name: tyro.conf.Positional[Literal["fashion_mnist", "omniglot", "cifar10"]]
     """The study."""
-    runs: Path
-    """Its folder."""
+    runs: tuple[Path, ...]
+    """Its folder, or a NAME.csv; several if sizes were run apart."""
 
 
 class Size(NamedTuple):
@@ -48,21 +48,34 @@ class Size(NamedTuple):
 
 def main(arguments: Arguments) -> None:
     """Writes NAME.csv, NAME.md and NAME.png."""
-    sizes = read_sizes(arguments.runs)
+    sizes = [size for runs in arguments.runs for size in (read_sizes(runs) if runs.is_dir() else read_csv(runs))]
+    sizes.sort(key=lambda size: (-size.kibibytes, int(size.name[1:])))
     write_csv(sizes, HERE / f"{arguments.name}.csv")
     (HERE / f"{arguments.name}.md").write_text(table(sizes), encoding="utf-8")
     write_figure(sizes, TITLES[arguments.name], HERE / f"{arguments.name}.png")
 
 
 def read_sizes(folder: Path) -> list[Size]:
-    """The study's final runs, from the largest model to the smallest."""
+    """A study's final runs."""
     sizes = []
     for place in (folder / "runs" / "default").iterdir():
         runs = [read_run(seed) for seed in sorted(place.iterdir())]
         accuracies = np.array([100 * run.history[-1]["accuracy"]["global"] for run in runs])
         [cost] = runs[0].costs
         sizes.append(Size(place.name, cost.bytes_up / 1024, runs[0].config.local.learning_rate, accuracies))
-    return sorted(sizes, key=lambda size: (-size.kibibytes, int(size.name[1:])))
+    return sizes
+
+
+def read_csv(path: Path) -> list[Size]:
+    """What `write_csv` wrote."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    sizes = []
+    for name in dict.fromkeys(row["model"] for row in rows):
+        seeds = [row for row in rows if row["model"] == name]
+        accuracies = np.array([float(row["accuracy"]) for row in seeds])
+        sizes.append(Size(name, float(seeds[0]["kibibytes_one_way"]), float(seeds[0]["learning_rate"]), accuracies))
+    return sizes
 
 
 def write_csv(sizes: list[Size], path: Path) -> None:

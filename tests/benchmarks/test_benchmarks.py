@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import round_time, server_step
-from benchmarks.__main__ import commands_of
+from benchmarks.__main__ import commands_of, names_of
 from benchmarks.report import RESULTS, Report, ResultTable, write
 from benchmarks.round_time import RoundTime
 from benchmarks.server_step import ServerTime
@@ -122,9 +122,12 @@ def test_results_go_to_files_of_their_own(tmp_path):
 
 
 def test_all_results_say_how_to_measure_them_again():
-    commands = commands_of(RESULTS, ())
-    assert {"scale", "soak", "peers", "start_up"} <= set(commands)
+    old, new = (names_of(RESULTS, version, "AMD EPYC") for version in ("0.10.2", "0.12.0.1"))
+    assert {"scale", "soak", "peers", "start_up", "amd/peers"} <= set(old)
+    assert new == ["jax-0.12-amd/peers"]
+    commands = commands_of(RESULTS, [*old, *new])
     assert all(util.find_spec(command[1]) is not None for command in commands.values())
+    assert commands["jax-0.12-amd/peers"][-1] == "benchmarks/results/jax-0.12-amd"
     assert commands_of(RESULTS, ("soak",)) == {"soak": ["-m", "benchmarks.soak"]}
     with pytest.raises(SystemExit, match="no results of nothing"):
         commands_of(RESULTS, ("soak", "nothing"))
