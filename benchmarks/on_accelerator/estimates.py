@@ -32,15 +32,15 @@ def read_estimates(device_kind: str, path: Path = ESTIMATES) -> dict[targets.Cas
         path: the CSV file of `benchmarks.targets`.
 
     Returns:
-        Seconds of a round; none where there is no file, or nothing for such a chip. A round that does not compile has
-        none.
+        Seconds of a round; none where there is no file, or nothing for such a chip. A round that does not compile, or
+        was compiled at another level than the default, has none.
     """
     # "lite" is the e of v5e and v6e.
     kind = re.sub(r"[^a-z0-9]", "", device_kind.lower().replace(" lite", "e"))
     return {
         targets.Case(row.strategy, row.model, row.side_by_side, row.batch_size): estimated_seconds(row)
         for row in read_rows(path).values()
-        if row.target in kind and not row.failure
+        if row.target in kind and not row.failure and row.level == "default"
     }
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import jax
 import tyro
@@ -35,6 +36,8 @@ class Options:
     """Clients that a chip trains at a time."""
     batch_size: int = 64
     """Samples per step."""
+    level: Literal["default", "O0", "O1", "O2", "O3"] = "default"
+    """Of optimization: a TPU's compiler takes hours for a large model by default."""
     again: bool = False
     """Compile also what is in the table."""
     results: Path = RESULTS
@@ -62,7 +65,9 @@ def cases_of(options: Options) -> list[Case]:
     return [Case(*pair, options.side_by_side, options.batch_size) for pair in pairs]
 
 
-def rows_of(target: str, cases: Sequence[Case], known: Sequence[Row], again: bool) -> Iterator[Row]:
+def rows_of(
+    target: str, cases: Sequence[Case], known: Sequence[Row], again: bool, level: str = "default"
+) -> Iterator[Row]:
     """Compiles rounds for one target.
 
     Args:
@@ -70,6 +75,7 @@ def rows_of(target: str, cases: Sequence[Case], known: Sequence[Row], again: boo
         cases: the rounds.
         known: rows of earlier runs.
         again: compile also what is among these.
+        level: of optimization.
 
     Yields:
         A row a round, the earlier one where the program is the same.
@@ -77,7 +83,7 @@ def rows_of(target: str, cases: Sequence[Case], known: Sequence[Row], again: boo
     earlier, devices = {row.key: row for row in known}, devices_of(TARGETS[target])
     for case in cases:
         lowered = lower(case, TARGETS[target], devices)
-        what = {"target": target, **case._asdict(), "commit": commit(), "jax": jax.__version__}
+        what = {"target": target, **case._asdict(), "commit": commit(), "jax": jax.__version__, "level": level}
         row = Row(**what, digest=lowered.digest)
         if not again and row.key in earlier and earlier[row.key].is_current == row.is_current:
             yield earlier[row.key]
@@ -107,6 +113,8 @@ def main() -> None:
     # Nothing runs, and a plugin that finds no device would complain.
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_compilation_cache", False)
+    if options.level != "default":
+        jax.config.update("jax_optimization_level", options.level)
     table = options.results / f"targets-{device_slug()}.csv"
     command = " ".join(("python -m benchmarks.targets", *sys.argv[1:]))
     skipped = []
@@ -115,7 +123,7 @@ def main() -> None:
             skipped.append(f"{name}: {missing}")
             print(f"skipped {skipped[-1]}")
             continue
-        for row in rows_of(name, cases_of(options), list(read_rows(table).values()), options.again):
+        for row in rows_of(name, cases_of(options), list(read_rows(table).values()), options.again, options.level):
             print(
                 f"{row.target}, {row.strategy}, {row.model}: {row.failure or f'{row.kernels} kernels a step'}",
                 flush=True,

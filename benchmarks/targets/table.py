@@ -19,6 +19,7 @@ class Row(NamedTuple):
     Attributes:
         target, strategy, model, side_by_side, batch_size: what was compiled.
         commit, jax, digest: of the repository, of JAX's version, of the program before it was compiled.
+        level: of optimization, such as ``O1``.
         failure: what the compiler said instead; the numbers are then zero.
         seconds: that compiling took.
         memory: bytes that one chip holds.
@@ -37,6 +38,7 @@ class Row(NamedTuple):
     commit: str
     jax: str
     digest: str
+    level: str = "default"
     failure: str = ""
     seconds: float = 0.0
     memory: int = 0
@@ -51,9 +53,9 @@ class Row(NamedTuple):
     reduced: int = 0
 
     @property
-    def key(self) -> tuple[str, str, str, int, int]:
+    def key(self) -> tuple[str, str, str, int, int, str]:
         """What was compiled for what; a later row of the same key replaces an earlier one."""
-        return self.target, self.strategy, self.model, self.side_by_side, self.batch_size
+        return self.target, self.strategy, self.model, self.side_by_side, self.batch_size, self.level
 
     @property
     def is_current(self) -> tuple[str, str]:
@@ -61,7 +63,7 @@ class Row(NamedTuple):
         return self.jax, self.digest
 
 
-def read_rows(path: Path) -> dict[tuple[str, str, str, int, int], Row]:
+def read_rows(path: Path) -> dict[tuple[str, str, str, int, int, str], Row]:
     """The rows of an earlier run.
 
     Args:
@@ -164,7 +166,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         return (*what, "does not compile", *("-",) * 8)
     return (
         *what,
-        f"{row.seconds:.0f}",
+        f"{row.seconds:.0f}" + (f" ({row.level})" if row.level != "default" else ""),
         f"{row.memory / MIB:,.0f}",
         *(joined.replace(" ", " / ") for joined in (row.kernels, row.library_calls, row.copies, row.grouped)),
         f"{row.rest_kernels}",

@@ -250,6 +250,10 @@ def test_the_same_program_is_compiled_once(monkeypatch):
     assert list(command.rows_of("h100", cases, changed, again=False)) == first
     assert list(command.rows_of("h100", cases, first, again=False)) == first
     assert compiled == ["mlp", "cnn", "mlp"]
+    # what was compiled at another level is not what was asked for
+    less = list(command.rows_of("h100", cases[:1], first, again=False, level="O1"))
+    assert compiled[3:] == ["mlp"]
+    assert build_report([*first, *less], [], "").tables[0].rows[2][3] == "1 (O1)"
 
 
 def test_cases_hold_every_strategy_and_every_model():

@@ -73,7 +73,7 @@ RATE = jnp.float32(0.05)
 
 @pytest.mark.parametrize(
     ("name", "chunk"),
-    [("mlp", 3), *(pytest.param(*case, marks=pytest.mark.long) for case in (("mlp", 2), ("mlp", 16), ("cnn", 3)))],
+    [("mlp", 2), *(pytest.param(*case, marks=pytest.mark.long) for case in (("mlp", 3), ("mlp", 16), ("cnn", 3)))],
 )
 def test_chunks_of_clients_do_not_change_the_round(data, chunk, name):
     sampled = cohort((4, 2, 0), (5, 3, 1))
