@@ -37,7 +37,7 @@ class Options:
     batch_size: int = 64
     """Samples per step."""
     level: Literal["default", "O0", "O1", "O2", "O3"] = "default"
-    """Of optimization: a TPU's compiler takes hours for a large model by default."""
+    """Of optimization: a TPU's compiler takes more than an hour for a large model by default."""
     again: bool = False
     """Compile also what is in the table."""
     results: Path = RESULTS
