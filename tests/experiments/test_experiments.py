@@ -6,6 +6,7 @@ import pytest
 
 from experiments.cifar100_resnet34 import prove
 from experiments.costs import tier_costs
+from experiments.headroom import __main__ as headroom
 from experiments.stand_in import SHAPES
 from fedhm_jax import read_config, read_study
 from fedhm_jax.comparison.study_checks import check_study
@@ -88,3 +89,9 @@ def test_the_proof_runs_the_study_itself_but_for_its_length():
     assert short.local.augmentation == whole.local.augmentation == "crop_flip"
     assert short.server.rounds < whole.server.rounds
     check_config(short)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "fashion_mnist", "omniglot"])
+def test_sizes_that_were_run_before_are_joined_as_they_were(tmp_path, name):
+    headroom.write_csv(headroom.read_csv(headroom.HERE / f"{name}.csv"), tmp_path / "again.csv")
+    assert (tmp_path / "again.csv").read_bytes() == (headroom.HERE / f"{name}.csv").read_bytes()
