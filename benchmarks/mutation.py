@@ -37,6 +37,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "lowrank/decomposition.py": ("tests/lowrank", "tests/engine/test_twin.py"),
     "lowrank/segments.py": ("tests/strategies/test_segments_twin.py",),
     "lowrank/truncation.py": ("tests/lowrank",),
+    "layers/depthwise.py": ("tests/strategies/test_depthfl.py",),
     "layers/lowrank.py": ("tests/layers/test_layers.py",),
     "models/depth.py": ("tests/strategies/test_depthfl.py",),
     "strategies/adapters.py": ("tests/strategies/test_adapters.py",),

@@ -6,13 +6,13 @@ the module that calls it, so that they have the same names in a prefix as in the
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fedhm_jax.layers import NORMS
+from fedhm_jax.layers import NORMS, DepthwiseConv
 
 
 class Stage(Protocol):
@@ -150,27 +150,13 @@ class _Head(nn.Module):
             halves = ((hidden.shape[-1], step.stride), (step.features, 1))
             for half, (features, stride) in enumerate(halves):
                 name = f"{position}_{half}"
-                hidden = _depthwise(hidden.shape[-1], stride, name=f"depthwise_{name}")(hidden)
-                hidden = nn.Dense(features, use_bias=False, kernel_init=_INIT, name=f"pointwise_{name}")(hidden)
+                hidden = DepthwiseConv(stride, name=f"depthwise_{name}")(hidden)
+                pointwise = nn.Dense(
+                    features, use_bias=False, kernel_init=nn.initializers.he_normal(), name=f"pointwise_{name}"
+                )
+                hidden = pointwise(hidden)
                 hidden = nn.relu(NORMS[self.norm](name=f"norm_{name}")(hidden, mask=mask, train=train))
         return nn.Dense(self.classes, name="classifier")(_mean_over_pixels(hidden))
-
-
-_INIT = nn.initializers.he_normal()
-
-
-def _depthwise(channels: int, stride: int, name: str) -> Any:
-    """A 3x3 kernel for each channel."""
-    return nn.Conv(
-        channels,
-        (3, 3),
-        (stride, stride),
-        padding=1,
-        feature_group_count=channels,
-        use_bias=False,
-        kernel_init=_INIT,
-        name=name,
-    )
 
 
 def _mean_over_pixels(hidden: jax.Array) -> jax.Array:

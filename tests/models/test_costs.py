@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
+from fedhm_jax.layers.depthwise import depthwise_conv2d
 from fedhm_jax.layers.lowrank import Conv, LowRankConv
 from fedhm_jax.lowrank.decomposition import factorize_tree, with_factors
 from fedhm_jax.models.build import build_model
@@ -69,6 +70,14 @@ def test_macs_do_not_depend_on_how_a_convolution_is_computed(method):
     variables = jax.eval_shape(factorized.init, jax.random.key(0), images)
     # 1 x 3 on all 8 rows and every other column, then 3 x 1 on every other row
     assert count_macs(factorized.apply, variables, images) == 2 * (8 * 4 * 3 * 4 * 3 + 4 * 4 * 3 * 3 * 6)
+
+
+def test_a_kernel_for_each_channel_counts_its_taps_and_twice_as_many_for_its_gradient():
+    images, kernel = jax.ShapeDtypeStruct((2, 8, 7, 4), jnp.float32), jax.ShapeDtypeStruct((3, 3, 1, 4), jnp.float32)
+    forward = 2 * 4 * 4 * 4 * 9
+    assert count_macs(lambda x, k: depthwise_conv2d(x, k, 2), images, kernel) == forward
+    gradient = jax.grad(lambda x, k: depthwise_conv2d(x, k, 2).sum(), (0, 1))
+    assert count_macs(gradient, images, kernel) == 3 * forward
 
 
 def test_loops_multiply_and_branches_count_their_mean():
