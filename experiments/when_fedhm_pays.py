@@ -48,9 +48,9 @@ class Panel(NamedTuple):
 
 
 PANELS = (
-    Panel("fashion_small/results.csv", "dirichlet-0.3", "Tiers that do not bind, skewed labels"),
-    Panel("binding_capacity/fashion_mnist.csv", "iid", "Tiers that bind, iid"),
-    Panel("binding_capacity/fashion_mnist.csv", "dirichlet-0.3", "Tiers that bind, skewed labels"),
+    Panel("fashion_small/results.csv", "dirichlet-0.3", "Fashion-MNIST, tiers that do not bind"),
+    Panel("binding_capacity/fashion_mnist.csv", "iid", "Fashion-MNIST, tiers that bind"),
+    Panel("binding_capacity/cifar10_short.csv", "default", "CIFAR-10, ResNet-8"),
     Panel("binding_capacity/omniglot.csv", "default", "Omniglot, 242 characters by drawer"),
 )
 
