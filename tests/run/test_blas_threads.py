@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 import scipy.linalg  # noqa: F401  brings the BLAS that a run would load, so that limits here find it
+from support.small_run import SMALL_RUN
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from fedhm_jax import EvaluationConfig, ModelConfig, PartitionConfig, ServerConfig, SimulationConfig, simulate
+from fedhm_jax import simulate
 from fedhm_jax.run.blas_threads import ASKED, one_blas_thread
 
 
@@ -16,16 +17,10 @@ def blas_threads() -> set[int]:
 
 def test_a_run_decomposes_with_one_thread_and_puts_the_number_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(ASKED, raising=False)
-    config = SimulationConfig(
-        model=ModelConfig("mlp"),
-        partition=PartitionConfig(clients=4),
-        server=ServerConfig(rounds=1),
-        evaluation=EvaluationConfig(statistics_samples=100),
-    )
     seen: list[Any] = []
     with threadpool_limits(2, "blas"):
-        simulate(config, on_round=[lambda record: seen.append(blas_threads())])
-        assert seen == [{1}]
+        simulate(SMALL_RUN, on_round=[lambda record: seen.append(blas_threads())])
+        assert seen == [{1}] * 2
         assert blas_threads() == {2}
 
 

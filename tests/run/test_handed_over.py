@@ -16,21 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from support.small_run import SMALL_RUN
 
 from fedhm_jax import (
     CheckpointConfig,
     ConfigError,
-    DataConfig,
-    LocalConfig,
     LowRankDense,
-    ModelConfig,
     OutputConfig,
-    PartitionConfig,
     ServerConfig,
-    SimulationConfig,
     SimulationResult,
-    StrategyConfig,
-    TiersConfig,
     load_dataset,
     load_run,
     read_config,
@@ -42,16 +36,7 @@ from fedhm_jax.run.preparation.handed_over import HandedOver, qualified_name
 from fedhm_jax.run.traced_program import training_digest
 from fedhm_jax.strategies import Setting, Strategy, fedhm
 
-SMALL = SimulationConfig(
-    strategy=StrategyConfig("fedhm"),
-    data=DataConfig(train_samples=120, test_samples=50),
-    partition=PartitionConfig(clients=4),
-    model=ModelConfig(name="mlp", hidden=(8,)),
-    tiers=TiersConfig(rank_factors=(1, 4)),
-    local=LocalConfig(steps=2, batch_size=8),
-    server=ServerConfig(rounds=3),
-    checkpoint=CheckpointConfig(every=1),
-)
+SMALL = replace(SMALL_RUN, server=ServerConfig(rounds=3), checkpoint=CheckpointConfig(every=1))
 DATA = load_dataset("digits", train_samples=120, test_samples=50)
 
 

@@ -7,42 +7,26 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from support.small_run import SMALL_RUN
 
 from fedhm_jax import (
     ConfigError,
-    DataConfig,
-    LocalConfig,
-    ModelConfig,
     OutputConfig,
-    PartitionConfig,
-    ServerConfig,
-    SimulationConfig,
     SimulationResult,
     StrategyConfig,
-    TiersConfig,
     recover,
     simulate,
 )
 from fedhm_jax.run.preparation.assembly import Run, prepare
 from fedhm_jax.run.preparation.handed_over import HandedOver
 
-SMALL = SimulationConfig(
-    strategy=StrategyConfig("fedhm"),
-    data=DataConfig(train_samples=120, test_samples=50),
-    partition=PartitionConfig(clients=4),
-    model=ModelConfig(name="mlp", hidden=(8,)),
-    tiers=TiersConfig(rank_factors=(1, 4)),
-    local=LocalConfig(steps=2, batch_size=8),
-    server=ServerConfig(rounds=2),
-)
-
 
 @pytest.fixture(scope="module")
 def earlier(tmp_path_factory: pytest.TempPathFactory) -> SimulationResult:
     """What to start from; another seed, so that nothing is equal by chance."""
     folder = tmp_path_factory.mktemp("earlier") / "run"
-    server = replace(SMALL.server, seed=1)
-    return simulate(replace(SMALL, server=server, output=OutputConfig(folder=folder)))
+    server = replace(SMALL_RUN.server, seed=1)
+    return simulate(replace(SMALL_RUN, server=server, output=OutputConfig(folder=folder)))
 
 
 def first_model(run: Run) -> Any:
@@ -56,7 +40,7 @@ def assert_equal(one: Any, other: Any) -> None:
 @pytest.mark.parametrize("name", ["fedhm", "fedavg", "heterofl"])
 def test_the_first_model_is_what_was_given(earlier: SimulationResult, name: str) -> None:
     widths = (1.0, 0.5) if name == "heterofl" else None
-    config = replace(SMALL, strategy=StrategyConfig(name, widths=widths))
+    config = replace(SMALL_RUN, strategy=StrategyConfig(name, widths=widths))
     assert_equal(first_model(prepare(config, HandedOver(init=earlier.params))), earlier.params)
     path = earlier.folder / "models" / "global.safetensors"
     from_file = replace(config, model=replace(config.model, init=path))
@@ -64,7 +48,7 @@ def test_the_first_model_is_what_was_given(earlier: SimulationResult, name: str)
 
 
 def test_tiers_are_factorized_from_it_as_from_a_fresh_model(earlier: SimulationResult) -> None:
-    run = prepare(SMALL, HandedOver(init=earlier.params))
+    run = prepare(SMALL_RUN, HandedOver(init=earlier.params))
     kernel = np.asarray(earlier.params["dense_0"]["kernel"], np.float64)
     left, values, right = np.linalg.svd(kernel, full_matrices=False)
     nearest = left[:, :2] * values[:2] @ right[:2]
@@ -78,8 +62,8 @@ def test_factors_are_multiplied_out(earlier: SimulationResult, tmp_path: Path) -
     weak.save(tmp_path / "f4.safetensors")
     kernel = weak.params["dense_0"]["kernel"]
     product = np.asarray(kernel.v, np.float64) @ np.asarray(kernel.u, np.float64)
-    from_file = replace(SMALL, model=replace(SMALL.model, init=tmp_path / "f4.safetensors"))
-    for run in (prepare(SMALL, HandedOver(init=weak.params)), prepare(from_file)):
+    from_file = replace(SMALL_RUN, model=replace(SMALL_RUN.model, init=tmp_path / "f4.safetensors"))
+    for run in (prepare(SMALL_RUN, HandedOver(init=weak.params)), prepare(from_file)):
         np.testing.assert_allclose(first_model(run)["dense_0"]["kernel"], product, rtol=1e-5, atol=1e-6)
         assert_equal(first_model(run)["classifier"], weak.params["classifier"])
 
@@ -89,8 +73,8 @@ def test_a_tree_that_does_not_fit_is_answered_by_its_first_path(
     earlier: SimulationResult, kind: str, tmp_path: Path
 ) -> None:
     path = earlier.folder / "models" / "global.safetensors"
-    wider = replace(SMALL.model, hidden=(12,), init=path if kind == "file" else None)
-    config = replace(SMALL, model=wider, output=OutputConfig(folder=tmp_path / "run"))
+    wider = replace(SMALL_RUN.model, hidden=(12,), init=path if kind == "file" else None)
+    config = replace(SMALL_RUN, model=wider, output=OutputConfig(folder=tmp_path / "run"))
     with pytest.raises(ConfigError) as caught:
         simulate(config, init=earlier.params if kind == "tree" else None)
     what = f"model.init is '{path}', which" if kind == "file" else "init"
@@ -121,13 +105,13 @@ def test_what_is_no_tree_of_the_models_parameters_is_refused(
     earlier: SimulationResult, change: Any, sentence: str
 ) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        simulate(SMALL, init=change(earlier.params))
+        simulate(SMALL_RUN, init=change(earlier.params))
 
 
 def test_a_file_that_is_no_model_is_refused(earlier: SimulationResult, tmp_path: Path) -> None:
     def refused(path: Path, sentence: str, **arguments: Any) -> None:
         with pytest.raises(ConfigError, match=sentence):
-            simulate(replace(SMALL, model=replace(SMALL.model, init=path)), **arguments)
+            simulate(replace(SMALL_RUN, model=replace(SMALL_RUN.model, init=path)), **arguments)
 
     (tmp_path / "noise").write_bytes(bytes(range(100)))
     refused(tmp_path / "noise", r"^model\.init is '.*noise', but must be a file that can be read as safetensors")
@@ -147,7 +131,7 @@ def test_a_run_goes_on_with_what_it_started_from(earlier: SimulationResult, tmp_
     def die(record: Any) -> None:
         raise Death
 
-    config = replace(SMALL, output=OutputConfig(folder=tmp_path / "run"))
+    config = replace(SMALL_RUN, output=OutputConfig(folder=tmp_path / "run"))
     with pytest.raises(Death):
         simulate(config, init=earlier.params, on_round=[die])
     with pytest.raises(ConfigError, match=r"^init is not given, but must be parameters, as when the run began"):
@@ -155,6 +139,6 @@ def test_a_run_goes_on_with_what_it_started_from(earlier: SimulationResult, tmp_
     other = jax.tree.map(lambda leaf: leaf + 1, earlier.params)
     with pytest.raises(ConfigError, match="the model before the first round must be the same as when the run to"):
         simulate(resume=tmp_path / "run", init=other)
-    expected = simulate(SMALL, init=earlier.params)
+    expected = simulate(SMALL_RUN, init=earlier.params)
     assert_equal(simulate(resume=tmp_path / "run", init=earlier.params).params, expected.params)
-    assert expected.history[0]["train_loss"] != simulate(SMALL).history[0]["train_loss"]
+    assert expected.history[0]["train_loss"] != simulate(SMALL_RUN).history[0]["train_loss"]
