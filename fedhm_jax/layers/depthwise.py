@@ -27,6 +27,8 @@ def depthwise_conv2d(images: jax.Array, kernel: jax.Array, stride: int) -> jax.A
     Example:
         >>> depthwise_conv2d(jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 1, 2)), stride=2)[0, :, :, 0].tolist()
         [[4.0, 6.0], [6.0, 9.0]]
+
+    Source: Howard et al., "MobileNets", 1704.04861, section 3.1.
     """
     batch, height, width, channels = images.shape
     padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))

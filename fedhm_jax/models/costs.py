@@ -101,10 +101,10 @@ def _equation_macs(equation: Any) -> int:
     if name == "conv_general_dilated":
         out_features = shapes[1][params["dimension_numbers"].rhs_spec[0]]
         return math.prod(shapes[-1]) * math.prod(shapes[1]) // out_features
+    macs = [_macs(body) for body in bodies(equation)]
     if params.get("name") == "depthwise_conv2d":  # of `fedhm_jax.layers`: its products are of numbers
         products = [inner for body in bodies(equation) for inner in body.eqns if inner.primitive.name == "mul"]
-        return sum(math.prod(product.outvars[0].aval.shape) for product in products)
-    macs = [_macs(body) for body in bodies(equation)]
+        return sum(macs) + sum(math.prod(product.outvars[0].aval.shape) for product in products)
     if name == "while" and any(macs):
         raise ValueError("multiply-accumulates inside a while loop cannot be counted: its length is not known")
     if name == "cond":

@@ -80,6 +80,13 @@ def test_a_kernel_for_each_channel_counts_its_taps_and_twice_as_many_for_its_gra
     assert count_macs(gradient, images, kernel) == 3 * forward
 
 
+def test_products_in_a_function_of_that_name_count_too():
+    def depthwise_conv2d(matrix):
+        return matrix @ matrix
+
+    assert count_macs(jax.jit(depthwise_conv2d), jax.ShapeDtypeStruct((3, 3), jnp.float32)) == 27
+
+
 def test_loops_multiply_and_branches_count_their_mean():
     matrix = jax.ShapeDtypeStruct((3, 3), jnp.float32)
     looped = lambda x: lax.scan(lambda carry, _: (carry @ x, None), x, length=5)[0]  # noqa: E731
