@@ -154,21 +154,20 @@ def _one_after_another(
     take_in: Callable[[ResultT, jax.Array, ResultT], ResultT],
     nothing: ResultT,
 ) -> ResultT:
-    """A single lane's clients. Nothing asks which lanes are done, and each of a client's functions stands once in the
-    program."""
+    """A single lane's clients. Nothing asks which lanes are done, and a client's training stands once in the program."""
 
     def one(slot: jax.Array, collected: ResultT) -> ResultT:
         def segment(done: jax.Array) -> jax.Array:
             # Under vmap, a loop that has ended goes on with the others.
             return jnp.where(slot < count, work.segment(slot, done), 0)
 
-        def advance(carry: tuple[jax.Array, ProgressT]) -> tuple[jax.Array, ProgressT]:
-            done, progress = carry
-            steps = segment(done)
-            return done + steps, work.advance(slot, done, steps, progress)
+        def advance(carry: tuple[jax.Array, jax.Array, ProgressT]) -> tuple[jax.Array, jax.Array, ProgressT]:
+            done, steps, progress = carry
+            after = done + steps
+            return after, segment(after), work.advance(slot, done, steps, progress)
 
-        start = (jnp.int32(0), work.begin(slot))
-        _, progress = lax.while_loop(lambda carry: segment(carry[0]) > 0, advance, start)
+        start = (jnp.int32(0), segment(jnp.int32(0)), work.begin(slot))
+        *_, progress = lax.while_loop(lambda carry: carry[1] > 0, advance, start)
         result = work.finish(slot, progress, jnp.bool_(True))
         return take_in(collected, slot[None], jax.tree.map(lambda leaf: leaf[None], result))
 

@@ -170,19 +170,20 @@ def build_local_update(objective: Objective, training: LocalTraining, capacity: 
         opt_state = training.optimizer(learning_rate).init(received)
         return Progress(received, opt_state, jnp.zeros((), jnp.result_type(learning_rate)), jnp.int32(0))
 
+    # Nothing here is negative, and the operators of Python would be compiled for the case that it were.
     def steps_per_epoch(client: Client) -> jax.Array:
-        return jnp.maximum(-(-client.size // batch_size), 1)
+        return jnp.maximum(lax.div(client.size + (batch_size - 1), jnp.int32(batch_size)), 1)
 
     def segment(client: Client, done: jax.Array) -> jax.Array:
         wanted = training.epochs * steps_per_epoch(client) if training.steps is None else jnp.int32(training.steps)
         wanted = jnp.where(client.present & (client.size > 0), wanted, 0)
-        return jnp.minimum(steps_per_epoch(client) - done % steps_per_epoch(client), wanted - done)
+        return jnp.minimum(steps_per_epoch(client) - lax.rem(done, steps_per_epoch(client)), wanted - done)
 
     def advance(assignment: Assignment, done: jax.Array, steps: jax.Array, progress: Progress) -> Progress:
         received, client, data, learning_rate, key = assignment
         optimizer = training.optimizer(learning_rate)
-        epoch_key = jax.random.fold_in(key, done // steps_per_epoch(client))
-        first = done % steps_per_epoch(client)
+        epoch_key = jax.random.fold_in(key, lax.div(done, steps_per_epoch(client)))
+        first = lax.rem(done, steps_per_epoch(client))
         before = first * batch_size
         rows = rows_in_order(data, client, epoch_order(epoch_key, client.size, capacity), before)
 

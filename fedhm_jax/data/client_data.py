@@ -160,7 +160,7 @@ def rows_in_order(data: ClientData, client: Client, order: jax.Array, first: jax
         >>> rows_in_order(data, client, jnp.array([2, 0, 1, 3]), jnp.int32(1)).tolist()
         [0, 1, 2, 2]
     """
-    places = (first + jnp.arange(len(order), dtype=jnp.int32)) % len(order)
+    places = lax.rem(first + jnp.arange(len(order), dtype=jnp.int32), jnp.int32(len(order)))
     return data.indices[client.offset + jnp.minimum(order[places], client.size - 1)]
 
 

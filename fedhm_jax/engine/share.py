@@ -104,6 +104,8 @@ class Share:
         Returns:
             Its number in the list.
         """
+        if self.devices == 1:
+            return own
         return own // self.own_parts * self.parts + self.part(own) * self.devices + self.index
 
     def part(self, own: Any) -> Any:

@@ -17,7 +17,8 @@ def _look_up(samples: Images, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def _measure(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Mapping[str, Metric]:
     found, samples = in_top(logits, labels, 1).astype(mask.dtype) * mask, mask.sum()
-    by_class = jnp.zeros(logits.shape[-1], mask.dtype).at[labels].add(found)
+    classes = jnp.arange(logits.shape[-1], dtype=labels.dtype)
+    by_class = jnp.where(labels[:, None] == classes[None, :], found[:, None], jnp.zeros((), mask.dtype)).sum(0)
     return {
         "accuracy": Metric(found.sum(), samples),
         "top5": Metric((in_top(logits, labels, 5).astype(mask.dtype) * mask).sum(), samples),
