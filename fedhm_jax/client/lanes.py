@@ -154,7 +154,7 @@ def _one_after_another(
     take_in: Callable[[ResultT, jax.Array, ResultT], ResultT],
     nothing: ResultT,
 ) -> ResultT:
-    """A single lane's clients. Nothing asks which lanes are done, and a client's training stands once in the program."""
+    """A single lane's clients. Nothing asks which lanes are done, and training stands once in the program."""
 
     def one(slot: jax.Array, collected: ResultT) -> ResultT:
         def segment(done: jax.Array) -> jax.Array:

@@ -117,6 +117,7 @@ def test_what_is_missing_is_run_and_leftovers_are_kept(finished, copy):
     assert (place.parent / "seed-1.part-interrupted-1" / "records.jsonl").exists()
 
 
+@pytest.mark.long
 def test_a_study_goes_on_inside_of_its_runs(finished, copy, monkeypatch):
     shutil.rmtree(copy / "runs/iid/fedavg")
     simulate_together = runner.simulate_together
@@ -323,6 +324,7 @@ def test_what_finished_runs_depend_on_stays(change, sentence):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.long
 def test_a_grid_gains_values_and_what_is_chosen_then_is_run(finished, copy, capsys):
     wider = replace(
         STUDY, strategies=("fedavg", Variant("fedhm", grid={"local.learning_rate": (1e-6, 0.05, 0.2, 1e6)}))

@@ -387,7 +387,7 @@ def test_unfinished_study_says_so(tmp_path):
     assert list((tmp_path / "figures").iterdir()) == []
 
 
-@pytest.mark.parametrize("missing", [None, math.nan])
+@pytest.mark.parametrize("missing", [None, pytest.param(math.nan, marks=pytest.mark.long)])
 def test_numbers_that_are_none_do_not_stop_the_report(tmp_path, missing):
     result = made_result(("fedhm", "heterofl"))
     for record in result.runs[0].history:
@@ -398,7 +398,7 @@ def test_numbers_that_are_none_do_not_stop_the_report(tmp_path, missing):
     assert row(accuracy, "fedhm")[3] == "41.00 ± 57.98"  # 0 and 82
 
 
-@pytest.mark.parametrize("missing", [None, math.nan])
+@pytest.mark.parametrize("missing", [pytest.param(None, marks=pytest.mark.long), math.nan])
 def test_a_metric_of_which_less_is_better(tmp_path, missing):
     bits = Score("bits", "bits per character", "", 1.0, 2, higher_is_better=False)
     result = made_result(("fedhm", "heterofl"))

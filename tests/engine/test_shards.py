@@ -116,7 +116,7 @@ def test_a_run_is_known_by_its_samples_wherever_they_are():
     assert one == two
 
 
-@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.long), 4])
+@pytest.mark.parametrize("devices", [*(pytest.param(number, marks=pytest.mark.long) for number in (1, 2)), 4])
 def test_sharded_samples_train_the_rounds_of_replicated_ones(devices):
     one, other = map(simulate, (SMALL, sharded(SMALL, devices)))
     assert farthest(other.params, one.params) <= (0 if devices == 1 else ROUNDING)

@@ -55,7 +55,7 @@ def exported(foreign, platforms):
     return jax.export.export(jax.jit(whole), platforms=platforms)(foreign.run.test, *foreign.round_arguments)
 
 
-QUICK = [("fedhm", "cnn"), ("splitmix", "mlp"), ("fedhm_nested", "decoder")]
+QUICK = [("fedhm", "cnn"), ("splitmix", "mlp"), ("fedavg", "decoder")]
 MODELS = ("mlp", "cnn", "resnet8", "resnet18", "vit", "decoder")
 ADAPTERS = {"flexlora", "raflora", "fedhm_adapters", "hetlora", "flora", "florist"}
 # What adapters and transformers have of their own, a few of each show.

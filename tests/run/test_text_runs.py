@@ -148,7 +148,7 @@ def test_a_run_is_resumed_to_the_bit(finished: SimulationResult, tmp_path: Path)
         simulate(replace(longer, server=replace(SMALL.server, rounds=4)), data=other, resume=tmp_path / "run")
 
 
-@pytest.mark.parametrize("name", ["global", *TIERS])
+@pytest.mark.parametrize("name", ["f8", *(pytest.param(name, marks=pytest.mark.long) for name in ("global", "f2"))])
 def test_a_text_is_measured_as_the_run_measures_its_test(finished: SimulationResult, name: str) -> None:
     """The twin computes each place anew, from the tokens of its window alone."""
     model, string = finished.tier(name), "to be, or what is the question"
