@@ -51,7 +51,7 @@ LINES = {
 TEXT = text_from_strings(LINES, window=8, test_share=0.2)
 SMALL = SimulationConfig(
     partition=PartitionConfig(method="natural", min_samples=1),
-    model=ModelConfig("decoder", width=16, depth=2, heads=2),
+    model=ModelConfig("decoder", width=16, depth=1, heads=2),
     tiers=TiersConfig((2.0, 8.0)),
     strategy=StrategyConfig("fedhm_nested"),
     local=LocalConfig(learning_rate=0.3, epochs=1, batch_size=4, clip=1.0),
@@ -90,7 +90,7 @@ def test_memory_grows_with_the_clients_side_by_side_and_not_with_the_cohort() ->
         round_step = jax.jit(foreign.engine.round_step, donate_argnums=0).lower(*foreign.round_arguments)
         return round_step.compile().memory_analysis().temp_size_in_bytes
 
-    module = build_model("decoder", len(TEXT.vocabulary), width=16, depth=2, heads=2, window=8)
+    module = build_model("decoder", len(TEXT.vocabulary), width=16, depth=1, heads=2, window=8)
     params = jax.eval_shape(module.init, jax.random.key(0), np.zeros((1, 8), np.int32))["params"]
     model = sum(4 * leaf.size for leaf in jax.tree.leaves(params))
     few, many, beside = temporaries(4, 1), temporaries(16, 1), temporaries(4, 4)
@@ -261,7 +261,8 @@ def test_a_study_chooses_and_judges_by_fewer_bits(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_every_strategy_trains_on_text(name: str) -> None:
     server = replace(SMALL.server, rounds=2)
-    config = replace(SMALL, strategy=StrategyConfig(name), server=server, evaluation=EvaluationConfig())
+    model = replace(SMALL.model, depth=2)  # DepthFL leaves blocks out
+    config = replace(SMALL, model=model, strategy=StrategyConfig(name), server=server, evaluation=EvaluationConfig())
     result = simulate(config, data=TEXT)
     assert all(np.isfinite(list(result.final["bits"].values())))
 
