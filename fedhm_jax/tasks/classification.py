@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import jax
-import jax.numpy as jnp
 
 from fedhm_jax.data import Images, normalise
 from fedhm_jax.score import ACCURACY
@@ -17,8 +16,7 @@ def _look_up(samples: Images, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def _measure(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Mapping[str, Metric]:
     found, samples = in_top(logits, labels, 1).astype(mask.dtype) * mask, mask.sum()
-    classes = jnp.arange(logits.shape[-1], dtype=labels.dtype)
-    by_class = jnp.where(labels[:, None] == classes[None, :], found[:, None], jnp.zeros((), mask.dtype)).sum(0)
+    by_class = found @ jax.nn.one_hot(labels, logits.shape[-1], dtype=mask.dtype)
     return {
         "accuracy": Metric(found.sum(), samples),
         "top5": Metric((in_top(logits, labels, 5).astype(mask.dtype) * mask).sum(), samples),

@@ -82,6 +82,10 @@ def in_top(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
 
 
 def _of_labels(values: jax.Array, labels: jax.Array) -> jax.Array:
-    """Each label's own value. A gather would read fewer numbers, but its gradient is a scatter, number after number."""
-    classes = lax.broadcasted_iota(labels.dtype, values.shape, values.ndim - 1)
-    return jnp.where(classes == labels[..., None], values, jnp.zeros((), values.dtype)).sum(-1)
+    """Each label's own value, not a number where there is no such class. A gather would read fewer numbers, but its
+    gradient is a scatter, number after number."""
+    # Whole numbers of a byte would begin anew after 256 classes.
+    labels, classes = labels.astype(jnp.int32), values.shape[-1]
+    own = lax.broadcasted_iota(jnp.int32, values.shape, values.ndim - 1) == labels[..., None]
+    picked = jnp.where(own, values, jnp.zeros((), values.dtype)).sum(-1)
+    return jnp.where((labels >= 0) & (labels < classes), picked, jnp.full((), jnp.nan, values.dtype))

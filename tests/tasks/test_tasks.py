@@ -34,7 +34,7 @@ from fedhm_jax.data import TokenUnit, Windows, deal_out, epoch_order
 from fedhm_jax.engine import build_engine, deal_batches
 from fedhm_jax.server import Cohort
 from fedhm_jax.strategies import Setting, fedavg
-from fedhm_jax.tasks import CLASSIFICATION, REGRESSION, Metric, next_token
+from fedhm_jax.tasks import CLASSIFICATION, REGRESSION, Metric, cross_entropy, in_top, next_token
 
 VOCABULARY, WIDTH, WINDOW, BATCH = 5, 3, 4, 2
 PARTS = (np.array([0, 2, 4]), np.array([1, 3, 5, 6, 7]))
@@ -274,3 +274,21 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         arrays = [*good[:place], bad, *good[place + 1 :]]
         with pytest.raises(ConfigError, match=sentence):
             data_from_arrays(*arrays)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+def test_the_loss_is_picked_among_any_number_of_classes(dtype):
+    """By the formula in float64, and its gradient: what the model says less what is so. No scatter computes it."""
+    logits, labels = np.random.default_rng(0).normal(size=(3, 300)), np.array([0, 44, 255], dtype)
+    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    total = jax.jit(jax.value_and_grad(lambda z: cross_entropy(z, jnp.asarray(labels)).sum()))
+    value, slope = total(jnp.asarray(logits, jnp.float32))
+    np.testing.assert_allclose(value, -np.log(chances[np.arange(3), labels]).sum(), rtol=1e-5)
+    np.testing.assert_allclose(slope, chances - np.eye(300)[labels], atol=1e-6)
+    assert "scatter" not in total.lower(jnp.asarray(logits, jnp.float32)).as_text()
+
+
+def test_a_label_beyond_the_classes_is_neither_learned_nor_hit():
+    logits, labels = jnp.zeros((3, 4)), jnp.array([4, -1, 2])
+    assert np.isnan(cross_entropy(logits, labels)).tolist() == [True, True, False]
+    assert in_top(logits, labels, 5).tolist() == [False, False, True]
